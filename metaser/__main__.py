@@ -1,0 +1,5 @@
+"""``python -m metaser``."""
+
+from metaser.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""Meta-learning algorithms by name. A new one is one file, and one line here."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from metaser import config
+from metaser.algorithms.base import Learner
+from metaser.algorithms.fmaml import FMAML
+from metaser.algorithms.maml import FOMAML, MAML
+from metaser.errors import UserError, nearest
+
+ALGORITHMS: dict[str, type[Learner]] = {
+    "maml": MAML,
+    "fomaml": FOMAML,
+    "fmaml": FMAML,
+}
+
+
+def build(settings: config.Algorithm, model: nn.Module) -> Learner:
+    """The algorithm that the settings name, around ``model``.
+
+    Raises:
+        UserError: if there is no such algorithm.
+    """
+    if settings.name not in ALGORITHMS:
+        raise UserError(f"unknown algorithm {settings.name!r}; {nearest(settings.name, ALGORITHMS)}")
+    return ALGORITHMS[settings.name](model, settings)

@@ -1,0 +1,1 @@
+"""What the meta-learners are compared with."""

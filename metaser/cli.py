@@ -1,0 +1,135 @@
+"""The ``metaser`` command. Thin: each command checks its arguments and calls the library.
+
+Exit codes: 0 done, 1 `metaser data verify` found something broken, 2 a user's mistake (one line on standard error),
+130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaser import __version__
+from metaser.errors import UserError
+
+app = typer.Typer(
+    help="Few-shot, meta-learned speech emotion recognition.", no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+data = typer.Typer(help="The corpora: what is there, and whether it is sound.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Root = Annotated[Path | None, typer.Option("--root", help="Data root, instead of METASER_DATA.", show_default=False)]
+
+
+def version(wanted: bool) -> None:
+    """Prints the version and ends."""
+    if wanted:
+        print(f"metaser {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
+    variant: Annotated[str, typer.Option(help="Which of its variants, such as 5shot.")] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
+) -> None:
+    """Run an experiment: train, test, write CSV files, plots and a table.
+
+    Example: metaser run experiments/fmaml --variant 5shot --set training.iterations=100
+    """
+    from metaser.experiment import Run, load
+
+    module = load(experiment)
+    module.run(Run(experiment, variant, setting or [], results))
+
+
+@data.command("list")
+def list_corpora(root: Root = None) -> None:
+    """Show every corpus: where it is, or how to get it.
+
+    Example: metaser data list
+    """
+    from metaser.corpora.listing import listing
+
+    print(listing(data_root_of(root)))
+
+
+@data.command("verify")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Corpora to verify; all that are there by default.")] = None,
+    root: Root = None,
+) -> None:
+    """Decode every file, compare the counts with the release's, and name what is wrong.
+
+    Example: metaser data verify emodb tess
+    """
+    from metaser.corpora.listing import verify_all
+
+    if not verify_all(names or [], data_root_of(root)):
+        raise typer.Exit(1)
+
+
+@data.command("probe")
+def probe(
+    names: Annotated[list[str] | None, typer.Argument(help="Corpora; the built-in synthetic one by default.")] = None,
+    recipe_name: Annotated[str, typer.Option("--recipe", help="The feature recipe.")] = "fmaml-long",
+    root: Root = None,
+) -> None:
+    """Measure how hard the data are: a linear classifier within languages (speakers left out) and across them.
+
+    Example: metaser data probe emodb ravdess emovo
+    """
+    from metaser.baselines import linear
+    from metaser.corpora import locate
+    from metaser.corpora.base import concatenate
+    from metaser.features import extract, recipe
+    from metaser.progress import progress
+
+    chosen, place = recipe(recipe_name), data_root_of(root)
+    with progress("preparing corpora") as update:
+        found = [locate(name, place, update) for name in names or ["synthetic"]]
+    with progress(f"extracting features ({chosen.name})") as update:
+        features = extract(concatenate(corpus.table(folder) for corpus, folder in found), chosen, update)
+    scores = linear.probe(features.x, features.table, features.lengths)
+    print(scores.to_string(index=False, float_format="{:.3f}".format))
+    print(
+        scores.groupby("protocol", sort=False)[["accuracy", "uar", "chance"]]
+        .mean()
+        .to_string(float_format="{:.3f}".format)
+    )
+
+
+def data_root_of(root: Path | None) -> Path | None:
+    """The data root that the command line or the environment names."""
+    from metaser.files import data_root, readable_folder
+
+    return readable_folder(root, "--root") if root is not None else data_root()
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"metaser: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,308 @@
+"""The experiment as typed, validated data, read from YAML.
+
+A ``config.yaml`` holds the settings of `Experiment` and, beside them, small overlays: ``protocols`` (how to test),
+``variants`` (such as 5shot) and ``synthetic`` (what to shorten when there is no real corpus). An overlay is merged key
+by key over the rest. Unknown keys are refused with the nearest right name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from metaser.errors import UserError, nearest
+
+OVERLAYS = ("protocols", "variants", "synthetic")
+
+Count = Annotated[int, Field(ge=1)]
+# YAML 1.1 reads "1e-3" as a string, so rates are converted; everything else must have its type.
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+
+
+class Section(BaseModel):
+    """Strict, immutable settings: no unknown key, no silent conversion of a string to a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CustomCorpus(Section):
+    """A corpus of the user's own (`metaser.corpora.folder`): a tree ``speaker?/emotion/*.wav`` or a CSV file."""
+
+    name: str
+    path: str
+    language: str
+
+
+class Collection(Section):
+    """Corpora that make one study together.
+
+    Attributes:
+        corpora: Registered names, or custom corpora.
+        at_least: How many of them must be there; all of them when not given.
+        neutral: For corpora without neutral clips: where the fixed class may borrow them, the first that is there.
+    """
+
+    corpora: tuple[str | CustomCorpus, ...] = Field(min_length=1, strict=False)
+    at_least: Count | None = None
+    neutral: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class Data(Section):
+    """Which speech to use: the first collection that the data root holds, or the one that ``use`` names."""
+
+    use: str = "auto"
+    collections: dict[str, Collection]
+    emotions: tuple[str, ...] = Field(min_length=2, strict=False)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Data:
+        if len(set(self.emotions)) != len(self.emotions):
+            raise ValueError("emotions: each one once")
+        if self.use not in ("auto", *self.collections):
+            raise ValueError(f"use: unknown collection {self.use!r}; {nearest(self.use, ['auto', *self.collections])}")
+        return self
+
+
+class Features(Section):
+    """The recipe of `metaser.features` and the normalisation applied to what it gives."""
+
+    recipe: str
+    backend: Literal["torchaudio", "python_speech_features"] = "torchaudio"
+    normalise: Literal["none", "utterance", "speaker"] = "none"
+
+
+class Tasks(Section):
+    """The shape of every task; see `metaser.tasks`.
+
+    Attributes:
+        domain: What a task stays within.
+        ways: N, the classes of the support set.
+        fixed: The F classes that are only ever in the query set; always the last outputs, in this order.
+        shots: K, support clips per class.
+        queries: Query clips per class in training.
+        fixed_queries: Query clips per fixed class in training; ``queries`` when not given.
+        order: Whether a task's classes take the outputs in random order or always in the order of `Data.emotions`.
+        speakers: Whether support and query may share speakers.
+    """
+
+    domain: Literal["language", "corpus"] = "language"
+    ways: Annotated[int, Field(ge=2)]
+    fixed: tuple[str, ...] = Field(default=(), strict=False)
+    shots: Count
+    queries: Count = 5
+    fixed_queries: Count | None = None
+    order: Literal["permuted", "fixed"] = "permuted"
+    speakers: Literal["mixed", "disjoint"] = "mixed"
+
+
+class Model(Section):
+    """A network of `metaser.models`, by name."""
+
+    name: str
+
+
+class Algorithm(Section):
+    """A meta-learning algorithm of `metaser.algorithms`, by name, and its inner loop.
+
+    Attributes:
+        inner_lr: α, the learning rate of the inner loop.
+        steps: Inner steps in training.
+        test_steps: Inner steps when a task is tested; ``steps`` when not given.
+        first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
+    """
+
+    name: str
+    inner_lr: Rate
+    steps: Count
+    test_steps: Count | None = None
+    first_order: bool = True
+
+
+class Training(Section):
+    """The outer loop.
+
+    Attributes:
+        iterations: Meta-iterations; one "epoch" of the papers' timings is one of them.
+        meta_batch: Tasks per meta-iteration.
+        outer_lr: β, the learning rate of the outer Adam.
+        log_every: Meta-iterations per row of the training curve.
+        monitor_every: Meta-iterations between two points of the test curve; 0 for none. The curve is shown, and
+            chooses nothing.
+        monitor_tasks: Test tasks per point of that curve.
+    """
+
+    iterations: Count
+    meta_batch: Count = 4
+    outer_lr: Rate = 1e-3
+    log_every: Count = 10
+    monitor_every: Annotated[int, Field(ge=0)] = 0
+    monitor_tasks: Count = 10
+
+
+class Evaluation(Section):
+    """The final test.
+
+    Attributes:
+        tasks: Random tasks of the target.
+        queries: Query clips per class, where the class has that many.
+        min_queries: The fewest with which a class is still tested; below that the run is refused.
+        fixed_queries: Query clips per fixed class; ``queries`` when not given.
+    """
+
+    tasks: Count = 100
+    queries: Count = 25
+    min_queries: Count = 10
+    fixed_queries: Count | None = None
+
+
+class Experiment(Section):
+    """Everything that decides a run's numbers."""
+
+    experiment: str
+    variant: str = ""
+    protocol: str = ""
+    seeds: tuple[int, ...] = Field(min_length=1, strict=False)
+    data: Data
+    features: Features
+    tasks: Tasks
+    model: Model
+    algorithms: dict[str, Algorithm] = Field(min_length=1)
+    training: Training
+    evaluation: Evaluation = Evaluation()
+
+
+class Study:
+    """A ``config.yaml``: its base settings, and the overlays by name.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: if the file cannot be read, is not YAML, or an overlay has an unknown key or a bad value.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        tree = read_yaml(path)
+        self.overlays: dict[str, dict[str, Any]] = {kind: tree.pop(kind, None) or {} for kind in OVERLAYS}
+        self.base = tree
+        for kind, overlay in self.overlays.items():
+            if not isinstance(overlay, dict):
+                raise UserError(f"{path}: {kind}: must be a mapping")
+        self.protocols = list(self.overlays["protocols"]) or [""]
+        self.variants = list(self.overlays["variants"])
+
+    def experiment(
+        self, *, variant: str = "", protocol: str = "", synthetic: bool = False, overrides: Sequence[str] = ()
+    ) -> Experiment:
+        """The settings with the wanted overlays: base, then variant, protocol, ``synthetic``, and ``key=value`` last.
+
+        Raises:
+            UserError: naming the file, the key and what would be right.
+        """
+        tree: dict[str, Any] = dict(self.base)
+        for kind, name in (("variants", variant), ("protocols", protocol)):
+            if name:
+                tree = merge(tree, self._overlay(kind, name))
+        tree = merge(tree, {"variant": variant, "protocol": protocol})
+        if synthetic:
+            tree = merge(tree, self.overlays["synthetic"])
+        for text in overrides:
+            tree = merge(tree, parse_override(text))
+        try:
+            return Experiment.model_validate(tree)
+        except ValidationError as error:
+            raise UserError(f"{self.path}: {explain(error)}") from None
+
+    def _overlay(self, kind: str, name: str) -> dict[str, Any]:
+        known = self.overlays[kind]
+        if name not in known:
+            raise UserError(f"{self.path}: unknown {kind[:-1]} {name!r}; {nearest(name, known)}")
+        if not isinstance(known[name], dict):
+            raise UserError(f"{self.path}: {kind}.{name}: must be a mapping")
+        return known[name]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top is a mapping.
+
+    Raises:
+        UserError: naming the file, and the line where it is not YAML.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{path}: is not valid YAML{where} ({getattr(error, 'problem', None) or 'unreadable'})"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must be a mapping of settings, such as 'seeds: [0]'")
+    return tree
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """``overlay`` over ``base``, key by key; lists and scalars are replaced whole."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """``training.iterations=100`` as a nested mapping; the value is read as YAML.
+
+    Raises:
+        UserError: if there is no ``=`` or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: give key=value, such as training.iterations=100")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text}: the value is not valid YAML") from None
+    for part in reversed(key.strip().split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def explain(error: ValidationError) -> str:
+    """The first of pydantic's complaints as one line: the key, what is wrong, what would be right."""
+    # Of a union's members (a corpus's name or a mapping) the one that came furthest is what the user meant.
+    start = error.errors()[0]["loc"][:-1]
+    first = max((e for e in error.errors() if e["loc"][: len(start)] == start), key=lambda e: len(e["loc"]))
+    # A union reports the member it tried ('str', 'CustomCorpus') as part of the place; users know only their keys.
+    place = [str(part) for part in first["loc"] if part not in ("str", "CustomCorpus")]
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1]))}"
+    if first["type"] == "missing":
+        return f"missing key {where}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}, not {first['input']!r}" if first["type"] != "value_error" else f"{where}: {reason}"
+
+
+def known_keys(place: Sequence[str]) -> list[str]:
+    """The keys that `Experiment` knows at a place such as ``["training"]``."""
+    model: Any = Experiment
+    for part in place:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:  # inside a mapping or a list: the annotation below already named the model
+            continue
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner += [deeper for entry in inner for deeper in getattr(entry, "__args__", ())]
+        model = next((entry for entry in inner if isinstance(entry, type) and issubclass(entry, Section)), model)
+    return list(getattr(model, "model_fields", {}))

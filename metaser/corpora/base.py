@@ -1,0 +1,207 @@
+"""What a corpus is: a file-name grammar that turns a folder of clips into a table of utterances.
+
+A new corpus is one file: a subclass of `Corpus` that fills in the facts and `parse`, plus its line in the registry
+(`metaser/corpora/__init__.py`). Nothing else in the house changes.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from metaser.errors import UserError
+
+#: The canonical emotion names; every corpus maps its own codes to these.
+EMOTIONS = (
+    "anger", "boredom", "calm", "disgust", "excitement", "fear", "frustration", "happiness", "neutral", "other",
+    "sadness", "surprise",
+)  # fmt: skip
+
+#: The columns of an utterance table, in this order.
+COLUMNS = ("path", "corpus", "language", "speaker", "gender", "emotion", "text", "group")
+
+#: Called with the clips done so far and the clips in all.
+Progress = Callable[[int, int], None]
+
+#: The domain of clips that belong to no language or corpus (silence, borrowed neutral) and serve all of them.
+SHARED = "*"
+
+#: The audio file extensions that are read, lower case.
+EXTENSIONS = (".wav", ".flac")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What a file's name (or its corpus's own list) says of one clip.
+
+    Attributes:
+        speaker: The speaker's code, unique within the corpus; empty when unknown.
+        gender: ``f``, ``m`` or empty when unknown.
+        emotion: A name of `EMOTIONS`.
+        text: What tells one sentence (or scene) from another within the corpus; empty when unknown.
+        language: ISO 639-1 code, such as ``de``.
+    """
+
+    speaker: str
+    gender: str
+    emotion: str
+    text: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the owners' full release holds, from its documentation.
+
+    Attributes:
+        emotions: Clips per canonical emotion.
+        speakers: Clips per speaker code, or just the number of speakers where the counts are not published.
+        rates: The sample rates in Hz that its files have (the owners' own, and others in common circulation).
+    """
+
+    emotions: Mapping[str, int]
+    speakers: Mapping[str, int] | int
+    rates: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Clips in the full release."""
+        return sum(self.emotions.values())
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies in a corpus's folder.
+
+    Attributes:
+        table: One row per clip, with the columns `COLUMNS`; ``path`` is absolute; sorted by path.
+        misnamed: Audio files whose names do not fit the corpus's grammar, absolute, sorted.
+    """
+
+    table: pd.DataFrame
+    misnamed: list[Path] = field(default_factory=list)
+
+
+class Corpus(ABC):
+    """One corpus: its facts, and how to read its file names.
+
+    Attributes:
+        name: The registry's name and the name of its folder (any case) below the data root.
+        title: Its full name.
+        languages: ISO 639-1 codes.
+        licence: In the owners' words, short.
+        home: Where it is described.
+        access: How a user gets it, one sentence.
+        expected: The full release's counts, or None where there is none (`folder`).
+        oddities: Stem of a file → what is odd with it in the owners' own release. `metaser data verify` names these
+            files as known; anything else it finds is new.
+        same_audio: Stems of clips with the same (or overlapping) audio: kept on one side of every split.
+        generated: Whether metaser makes the clips itself: then it is always there, and it is no real speech.
+        check_overlap: Whether `metaser data verify` looks for clips that share a stretch of audio (every pair: slow).
+    """
+
+    name: str
+    title: str
+    languages: tuple[str, ...]
+    licence: str
+    home: str
+    access: str
+    expected: Expected | None = None
+    oddities: Mapping[str, str] = {}
+    same_audio: tuple[tuple[str, ...], ...] = ()
+    generated: bool = False
+    check_overlap: bool = False
+
+    @abstractmethod
+    def parse(self, relative: PurePosixPath) -> Utterance | None:
+        """What the file's path, relative to the corpus's folder, says; None when it does not fit the grammar."""
+
+    def folder(self, root: Path) -> Path | None:
+        """The corpus's folder below ``root``: its name in any case; None when there is none."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        except OSError as error:
+            raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
+        return next((root / name for name in names if name.lower() == self.name), None)
+
+    def locate(self, root: Path | None, progress: Progress | None = None) -> Path | None:
+        """Where the corpus is, or None: below the data root, or (a generated one) in the cache, made first if need be.
+
+        Args:
+            root: The data root, or None when the user has given none.
+            progress: Called with (clips made, clips in all) while a generated corpus is made.
+        """
+        return self.folder(root) if root is not None else None
+
+    def scan(self, folder: Path) -> Scan:
+        """Reads the file names below ``folder``; decodes nothing.
+
+        Raises:
+            UserError: if the folder cannot be read or holds no clip of this corpus.
+        """
+        return self.build(folder, ((relative, self.parse(relative)) for relative in audio_files(folder)))
+
+    def build(self, folder: Path, utterances: Iterable[tuple[PurePosixPath, Utterance | None]]) -> Scan:
+        """The scan of ``folder`` from its files, relative to it, each with its utterance or None when it is misnamed.
+
+        Raises:
+            UserError: if there is no utterance.
+        """
+        groups = {stem: stems[0] for stems in self.same_audio for stem in stems}
+        rows, misnamed = [], []
+        for relative, utterance in utterances:
+            path = folder / relative
+            if utterance is None:
+                misnamed.append(path)
+                continue
+            group = f"{self.name}/{groups.get(relative.stem, relative.with_suffix('').as_posix())}"
+            rows.append((str(path), self.name, utterance.language, utterance.speaker, utterance.gender,
+                         utterance.emotion, utterance.text, group))  # fmt: skip
+        if not rows:
+            reason = f"no clip in {folder} is named as {self.title} names its clips"
+            raise UserError(f"corpus {self.name}: {reason}; {self.access}")
+        return Scan(pd.DataFrame(rows, columns=list(COLUMNS)), misnamed)
+
+    def table(self, folder: Path) -> pd.DataFrame:
+        """The table of `scan`, where every audio file is one of the corpus.
+
+        Raises:
+            UserError: as `scan`, and naming the first file that is misnamed: what it says cannot be known.
+        """
+        scan = self.scan(folder)
+        if scan.misnamed:
+            more = (
+                f" (and {len(scan.misnamed) - 1} more: `metaser data verify {self.name}`)" if scan.misnamed[1:] else ""
+            )
+            raise UserError(f"{scan.misnamed[0]}: is not named as {self.title} names its clips, such as "
+                            f"{Path(scan.table['path'].iloc[0]).relative_to(folder)}; rename or remove it{more}")  # fmt: skip
+        return scan.table
+
+
+def audio_files(folder: Path) -> Iterator[PurePosixPath]:
+    """The audio files below ``folder``, relative to it, sorted; hidden files (and macOS's ``._`` twins) left out.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"corpus folder {error.filename} cannot be read ({error.strerror}); check its permissions")
+
+    found = []
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                found.append(PurePosixPath(os.path.relpath(os.path.join(here, name), folder)))
+    yield from sorted(found)
+
+
+def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Utterance tables, one below the other, with a fresh index."""
+    return pd.concat(list(tables), ignore_index=True)[list(COLUMNS)]

@@ -1,0 +1,93 @@
+"""EmoFilm (Parada-Cabaleiro et al., Interspeech 2018): emotional scenes from films, in English, Italian and Spanish.
+
+A scene may occur dubbed in several languages: "unseen language" is not "unseen scene" unless scenes are held out too.
+That is why ``text`` is the scene, shared over languages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files
+from metaser.errors import UserError
+
+#: Gender, emotion, scene, take, language.
+GRAMMAR = re.compile(r"(f|m)_(ans|dis|gio|rab|tri)([0-9]{3})[a-z](en|it|es)")
+EMOTIONS = {"ans": "fear", "dis": "disgust", "gio": "happiness", "rab": "anger", "tri": "sadness"}
+LEGEND = "f_m_corpus_it_es_en_legend.xlsx"
+SHEETS = ("female", "male")
+
+
+class EmoFilm(Corpus):
+    """1115 clips (343 en, 413 it, 359 es), 5 emotions, no neutral; the speakers are named in a spreadsheet."""
+
+    name = "emofilm"
+    title = "EmoFilm"
+    languages = ("en", "it", "es")
+    licence = "restricted; end-user licence agreement"
+    home = "Zenodo record 7665999 (older: 1326428)"
+    access = "request it from its owners at Zenodo record 7665999 (wav_corpus/f_ans001aen.wav, ...)"
+    expected = Expected(
+        emotions={"anger": 232, "disgust": 168, "fear": 221, "happiness": 240, "sadness": 254},
+        speakers=202,
+        rates=(44100,),
+    )
+
+    def parse(self, relative: PurePosixPath) -> Utterance | None:
+        """Reads ``wav_corpus/f_ans001aen.wav``: a woman, emotion ans, scene 001, take a, in English.
+
+        The speaker is in the legend: `scan` fills it in.
+        """
+        match = GRAMMAR.fullmatch(relative.stem)
+        if match is None:
+            return None
+        gender, emotion, scene, language = match.groups()
+        return Utterance("", gender, EMOTIONS[emotion], f"{gender}_{emotion}{scene}", language)
+
+    def scan(self, folder: Path) -> Scan:
+        """As `Corpus.scan`, with the speakers of the legend where it lies in the folder, else empty.
+
+        Raises:
+            UserError: also if the legend cannot be read.
+        """
+        legend = next(iter(sorted(folder.rglob(LEGEND))), None)
+        speakers = read_legend(legend) if legend else {}
+
+        def clips() -> Iterator[tuple[PurePosixPath, Utterance | None]]:
+            for relative in audio_files(folder):
+                utterance = self.parse(relative)
+                yield relative, utterance and replace(utterance, speaker=speakers.get(relative.stem, ""))
+
+        return self.build(folder, clips())
+
+
+def read_legend(path: Path) -> dict[str, str]:
+    """The speaker of every file, by the file's stem: lower case, single spaces; unknown ones ("????") are left out.
+
+    Raises:
+        UserError: naming the file, if it is no workbook, or lacks a sheet or a column.
+    """
+    import openpyxl  # only EmoFilm needs it, and only with its legend at hand
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheets = {name.strip().lower(): list(book[name].iter_rows(values_only=True)) for name in book.sheetnames}
+    except Exception as error:  # whatever its zip and XML readers raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as an Excel workbook ({reason}); fetch it anew") from None
+    speakers = {}
+    for sheet in SHEETS:
+        if sheet not in sheets:
+            raise UserError(f"{path}: no sheet '{sheet}'; the legend has the sheets {' and '.join(SHEETS)}")
+        header, *rows = [[" ".join(str(cell or "").split()).lower() for cell in row] for row in sheets[sheet]] or [[]]
+        for column in ("file", "speaker"):
+            if column not in header:
+                raise UserError(f"{path}: sheet '{sheet}' has no column '{column}'; it has file, speaker, film")
+        for row in rows:
+            stem, speaker = row[header.index("file")].removesuffix(".wav"), row[header.index("speaker")]
+            if stem and speaker.strip("? "):
+                speakers[stem] = speaker
+    return speakers

@@ -1,0 +1,164 @@
+"""Corpora that metaser makes itself: written once to the cache, whole or not at all, the same with any workers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import scipy.fft
+import soundfile
+
+from metaser.corpora.base import Corpus, Progress
+from metaser.errors import UserError
+from metaser.files import cache_folder
+
+#: The sample rate of everything made here, in Hz.
+RATE = 16000
+
+#: The file whose presence, and agreement with the folder, says that a generated corpus is whole.
+MARKER = "complete.json"
+
+#: Makes one clip: ``(samples,)`` float32 between -1 and 1, and its rate in Hz.
+Render = Callable[[], tuple[np.ndarray, int]]
+
+
+class GeneratedCorpus(Corpus):
+    """A corpus that metaser makes: always there, in the cache, whatever the data root."""
+
+    generated = True
+    access = "metaser makes it itself; nothing to fetch"
+
+    @abstractmethod
+    def ensure(self, progress: Progress | None = None) -> Path:
+        """The corpus's folder in the cache, made first if need be.
+
+        Raises:
+            UserError: if the cache cannot be written.
+        """
+
+    def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
+        """The folder, made first if need be; ``root`` does not matter."""
+        return self.ensure(progress)
+
+
+def source_digest(*modules: ModuleType) -> str:
+    """A short digest of modules' source text: a change of table or code gets a new cache folder, never a stale one."""
+    text = "\0".join(inspect.getsource(module) for module in modules)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def ensure_corpus(
+    name: str, clips: Mapping[str, Render], progress: Progress | None = None, workers: int | None = None
+) -> Path:
+    """The cache folder of a generated corpus, made first where it is absent, incomplete or damaged.
+
+    The clips are written to a temporary folder that is renamed when whole, under a lock that the system frees when its
+    holder dies: of two processes that ask at once, one makes the corpus and the other waits for it.
+
+    Args:
+        name: The folder's name, such as ``synthetic-v1-0123456789ab``; the digest in it stands for the contents.
+        clips: File name relative to the folder (``/`` between folders) → what renders it.
+        progress: Called after each clip written; not called when the corpus is there already.
+        workers: Threads; as many as there are cores when None. They do not change what is written.
+
+    Returns:
+        The folder; its files are named as the keys of ``clips``, 16-bit mono FLAC.
+
+    Raises:
+        UserError: if the cache cannot be written, or the disk is full.
+    """
+    root = cache_folder("corpora")
+    folder = root / name
+    if is_whole(folder, clips):
+        return folder
+    try:
+        with locked(root / f".{name}.lock"):
+            if not is_whole(folder, clips):
+                discard(
+                    root.glob(f".{name}.*.tmp")
+                )  # What killed runs left; nobody writes there while we hold the lock.
+                temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=root))
+                try:
+                    write_clips(temporary, clips, progress, workers)
+                    temporary.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache.
+                    discard([folder])
+                    os.rename(temporary, folder)
+                finally:
+                    discard([temporary])
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write the corpus {folder} ({reason}); free some space or set METASER_CACHE") from None
+    return folder
+
+
+def write_clips(folder: Path, clips: Mapping[str, Render], progress: Progress | None, workers: int | None) -> None:
+    """Renders the clips into ``folder`` and writes the marker last."""
+
+    def write(relative: str) -> None:
+        # Rounded here, since libsndfile's own conversion from floats has changed between its versions.
+        samples, rate = clips[relative]()
+        steps = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
+        soundfile.write(folder / relative, steps, rate, format="FLAC", subtype="PCM_16")
+
+    for parent in sorted({(folder / relative).parent for relative in clips}):
+        parent.mkdir(parents=True, exist_ok=True)
+    # Threads, not processes: the FFTs and the encoder leave the interpreter's lock, and nothing is forked or pickled.
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        try:
+            for done, future in enumerate(as_completed([pool.submit(write, relative) for relative in clips]), 1):
+                future.result()
+                if progress is not None:
+                    progress(done, len(clips))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    sizes = {relative: (folder / relative).stat().st_size for relative in sorted(clips)}
+    (folder / MARKER).write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def is_whole(folder: Path, clips: Mapping[str, Render]) -> bool:
+    """Whether the marker is there, names exactly these clips, and every clip still has the size it was written with."""
+    try:
+        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return sizes.keys() == clips.keys() and all((folder / name).stat().st_size == sizes[name] for name in sizes)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def discard(paths: Iterator[Path] | list[Path]) -> None:
+    """Removes these folders, where they exist."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on a file, which stays (removing it would let two holders in)."""
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
+    """Gaussian noise of unit RMS whose power falls by ``slope`` dB per octave above 20 Hz (0 white, 3 pink, 6 brown).
+
+    Returns:
+        ``(samples,)`` float64.
+    """
+    length = scipy.fft.next_fast_len(samples, real=True)
+    spectrum = scipy.fft.rfft(rng.standard_normal(length))
+    frequency = scipy.fft.rfftfreq(length, 1 / RATE)
+    noise = scipy.fft.irfft(spectrum * np.maximum(frequency, 20.0) ** (-slope / 6.02), length)[:samples]
+    return noise / np.sqrt(np.mean(noise**2))

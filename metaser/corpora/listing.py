@@ -1,0 +1,76 @@
+"""What ``metaser data list`` and ``metaser data verify`` print: plain lines, good on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from metaser.corpora import CORPORA, locate
+from metaser.corpora.verify import Count, Holding, Report, inventory, verify
+from metaser.errors import UserError
+from metaser.progress import progress
+
+
+def listing(root: Path | None) -> str:
+    """Every corpus: where it is and how much of it, or how to get it; with its licence and home page.
+
+    Raises:
+        UserError: if the data root cannot be read.
+    """
+    where = f"Data root: {root}" if root else "Data root: none; set METASER_DATA to a folder with one folder per corpus"
+    return "\n".join([where, *(entry(holding) for holding in inventory(root))])
+
+
+def entry(holding: Holding) -> str:
+    """One corpus of the listing, in three lines."""
+    corpus = holding.corpus
+    if corpus.generated:
+        state = "built in, made when needed"
+    elif holding.problem:
+        state = f"PROBLEM: {holding.problem}"
+    elif holding.folder is None:
+        state = f"not there: put it in a folder '{corpus.name}' below the data root"
+    else:
+        total = f" of {corpus.expected.total}" if corpus.expected else ""
+        state = f"there: {holding.clips}{total} clips in {holding.folder}"
+    languages = ", ".join(corpus.languages) or "no language"
+    return (f"\n{corpus.name:10} {corpus.title} ({languages})\n{'':10} {state}\n"
+            f"{'':10} {corpus.licence}; {corpus.home}\n{'':10} {corpus.access}")  # fmt: skip
+
+
+def verify_all(names: Sequence[str], root: Path | None) -> bool:
+    """Verifies and prints the named corpora, or all that are there; whether nothing is broken.
+
+    Raises:
+        UserError: if there is no data root, no such corpus, or a named one is not there.
+    """
+    if root is None and not names:
+        raise UserError("no data root: set METASER_DATA, or give --root, a folder with one folder per corpus")
+    chosen = list(names) or [corpus.name for corpus in CORPORA.values() if root and corpus.folder(root)]
+    if not chosen:
+        raise UserError(
+            f"{root}: holds no corpus that metaser knows; its folders must be named as `metaser data list` does"
+        )
+    sound = True
+    for corpus, folder in [locate(name, root) for name in dict.fromkeys(chosen)]:
+        with progress(f"decoding {corpus.name}") as update:
+            report = verify(corpus, folder, progress=update)
+        print(describe(report), flush=True)
+        sound = sound and report.ok
+    return sound
+
+
+def describe(report: Report) -> str:
+    """A report as text: the verdict, the counts, then a line per finding."""
+    verdict = "nothing broken" if report.ok else "BROKEN, see below"
+    lines = [f"{report.corpus}: {report.clips} clips in {report.folder}: {verdict}"]
+    lines += [f"  clips per {what}: {counted(counts)}" for what, counts in report.counts.items()]
+    return "\n".join([*lines, *(f"  {finding}" for finding in report.findings)])
+
+
+def counted(counts: Mapping[str, Count]) -> str:
+    """``anger 127, boredom 80/81``: found, or found/expected where they differ."""
+    return ", ".join(
+        f"{name} {found}" if expected is None or found == expected else f"{name} {found}/{expected}"
+        for name, (found, expected) in counts.items()
+    )

@@ -1,0 +1,148 @@
+"""Which speech a run uses: the first collection of corpora that is there, as one table with a domain per clip."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from metaser import config
+from metaser.corpora import find
+from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
+from metaser.corpora.folder import Folder
+from metaser.errors import UserError
+
+NOTHING_FOUND = "no corpus found (METASER_DATA is not set): using the built-in SYNTHETIC corpus"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The clips of a run.
+
+    Attributes:
+        collection: The collection's name in the configuration.
+        kind: ``real`` or ``synthetic``.
+        table: Columns of `metaser.corpora.base.COLUMNS` and ``domain``; only the classes that the run uses.
+        domains: The languages or corpora that tasks stay within, sorted.
+        titles: Domain → how a table names it, such as "German (EMODB)".
+        absent: Corpora of the collection that are not there.
+    """
+
+    collection: str
+    kind: str
+    table: pd.DataFrame
+    domains: tuple[str, ...]
+    titles: dict[str, str]
+    absent: tuple[str, ...] = field(default=())
+
+
+LANGUAGES = {"de": "German", "en": "English", "es": "Spanish", "fa": "Persian", "it": "Italian", "ur": "Urdu"}
+
+
+def choose(
+    settings: config.Data, root: Path | None, progress: Progress | None = None
+) -> tuple[str, dict[Corpus, Path], tuple[str, ...]]:
+    """The collection to use, its corpora with their folders, and the names of those that are missing.
+
+    Raises:
+        UserError: if the named collection is not there, or a data root is given and holds none of them.
+    """
+    wanted = settings.collections if settings.use == "auto" else {settings.use: settings.collections[settings.use]}
+    reasons = []
+    for name, collection in wanted.items():
+        corpora = [corpus_of(entry) for entry in collection.corpora]
+        if settings.use == "auto" and root is not None and all(corpus.generated for corpus in corpora):
+            continue  # a user who names a data root wants what is in it
+        found = {corpus: folder for corpus in corpora if (folder := corpus.locate(root, progress)) is not None}
+        missing = [corpus for corpus in corpora if corpus not in found]
+        if len(found) >= (collection.at_least or len(corpora)):
+            return name, found, tuple(corpus.name for corpus in missing)
+        reasons.append(f"{name} lacks {', '.join(corpus.name for corpus in missing)}")
+    where = f"METASER_DATA={root}" if root else "METASER_DATA is not set"
+    raise UserError(f"{where}: {'; '.join(reasons)} (`metaser data list` says where to get them)")
+
+
+def corpus_of(entry: str | config.CustomCorpus) -> Corpus:
+    """A registered corpus by name, or the user's own.
+
+    Raises:
+        UserError: if no corpus has that name.
+    """
+    return find(entry) if isinstance(entry, str) else Folder(entry.name, Path(entry.path), entry.language)
+
+
+def select(
+    settings: config.Data, tasks: config.Tasks, root: Path | None, progress: Progress | None = None
+) -> Selection:
+    """The table of clips that the settings ask for.
+
+    Args:
+        settings: Collections and emotions.
+        tasks: Domain and fixed classes.
+        root: The data root, or None.
+        progress: Called with (clips made, clips to make) while a generated corpus is made.
+
+    Raises:
+        UserError: if a corpus is missing or unreadable, or a fixed class has no clips anywhere.
+    """
+    name, folders, absent = choose(settings, root, progress)
+    synthetic = all(corpus.generated for corpus in folders)
+    table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
+    table = table[table["emotion"].isin([*settings.emotions, *tasks.fixed])]
+    table = table.assign(domain=table["language"] if tasks.domain == "language" else table["corpus"])
+    domains = tuple(sorted(table["domain"].unique()))
+    if len(domains) < 2:
+        raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "
+                        f"{tasks.domain} out needs two at least")  # fmt: skip
+    shared = [shared_class(label, settings.collections[name], root, progress)
+              for label in tasks.fixed if not has_class(table, label)]  # fmt: skip
+    table = pd.concat([table, *(clips.assign(domain=SHARED) for clips in shared)], ignore_index=True)
+    return Selection(name, "synthetic" if synthetic else "real", table, domains, titles(table, domains), absent)
+
+
+def has_class(table: pd.DataFrame, label: str) -> bool:
+    """Whether every domain has clips of its own of a class."""
+    having = table.loc[table["emotion"] == label, "domain"].nunique()
+    return having == table["domain"].nunique()
+
+
+def shared_class(
+    label: str, collection: config.Collection, root: Path | None, progress: Progress | None
+) -> pd.DataFrame:
+    """Clips of a fixed class that the collection's corpora do not have: generated silence, or borrowed neutral.
+
+    Raises:
+        UserError: naming the class and the corpora that could lend it, if none is there.
+    """
+    lenders: Sequence[str] = ("silence",) if label == "silence" else collection.neutral
+    for lender in map(find, lenders):
+        folder = lender.locate(root, progress)
+        if folder is not None:
+            table = lender.table(folder)
+            return table[table["emotion"] == label]
+    raise UserError(f"fixed class {label}: none of the corpora has it for every language, and none that could lend it "
+                    f"is there ({', '.join(lenders) or 'no lender is configured'})")  # fmt: skip
+
+
+def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
+    """Domain → its language's name with the corpora that stand for it."""
+    names = {}
+    for domain in domains:
+        corpora = sorted(table.loc[table["domain"] == domain, "corpus"].unique())
+        names[domain] = f"{LANGUAGES.get(domain, domain)} ({', '.join(corpus.upper() for corpus in corpora)})"
+    return names
+
+
+def announce(selection: Selection) -> None:
+    """Says on standard error which speech is used, and in capitals when it is synthetic."""
+    if selection.kind == "synthetic":
+        print(f"metaser: {NOTHING_FOUND}", file=sys.stderr)
+        return
+    found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} clips"
+                      for domain, title in selection.titles.items())  # fmt: skip
+    print(f"metaser: real speech, collection {selection.collection}: {found}", file=sys.stderr)
+    if selection.absent:
+        print(f"metaser: not there and left out: {', '.join(selection.absent)}", file=sys.stderr)

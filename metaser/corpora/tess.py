@@ -1,0 +1,42 @@
+"""TESS, the Toronto emotional speech set (Pichora-Fuller & Dupuis, 2010): acted Canadian English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from metaser.corpora.base import Corpus, Expected, Utterance
+
+#: OA is a slip for OAF in one file of the release; ``ps`` is "pleasant surprise".
+GRAMMAR = re.compile(r"(OAF|YAF|OA)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)")
+EMOTIONS = {
+    "angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral",
+    "ps": "surprise", "sad": "sadness",
+}  # fmt: skip
+
+
+class Tess(Corpus):
+    """2800 clips: two actresses (OAF, 64 years; YAF, 26 years), 200 words after "Say the word", 7 emotions."""
+
+    name = "tess"
+    title = "TESS (Toronto)"
+    languages = ("en",)
+    licence = "CC BY-NC-ND 4.0"
+    home = "TSpace, handle 1807/24487"
+    access = "fetch it from TSpace, handle 1807/24487 (OAF_angry/OAF_back_angry.wav, ...)"
+    expected = Expected(
+        emotions=dict.fromkeys(EMOTIONS.values(), 400), speakers={"OAF": 1400, "YAF": 1400}, rates=(24414,)
+    )
+    oddities: Mapping[str, str] = {
+        "OAF_food_fear": "released at 96000 Hz, where the other clips have 24414 Hz",
+        "OA_bite_neutral": "released misspelt; it is read as OAF_bite_neutral",
+    }
+
+    def parse(self, relative: PurePosixPath) -> Utterance | None:
+        """Reads ``OAF_angry/OAF_back_angry.wav``: speaker, word, emotion; the folder's name is not looked at."""
+        match = GRAMMAR.fullmatch(relative.stem)
+        if match is None:
+            return None
+        speaker, word, emotion = match.groups()
+        return Utterance("YAF" if speaker == "YAF" else "OAF", "f", EMOTIONS[emotion], word, "en")

@@ -1,0 +1,300 @@
+"""What is on the disk against what the owners released: every clip decoded, counted and compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from metaser.corpora import CORPORA
+from metaser.corpora.audio import read_samples, read_waveform, resampler
+from metaser.corpora.base import Corpus, Progress
+from metaser.errors import UserError
+
+BROKEN, KNOWN, NOTE = "broken", "known", "note"
+
+#: Clips that share at least this many seconds, correlated at least this much over them, overlap. Among all pairs of
+#: URDU's clips those that overlap reach .979 and all others stay below .85.
+OVERLAP_SECONDS, OVERLAP_CORRELATION = 0.25, 0.97
+#: The cheap first looks, at this rate in Hz: overlapping clips correlate at least this much over the whole clips, and
+#: this much over what they share (less than above: their shift is no whole number of samples at the low rate).
+COARSE_RATE, COARSE_WHOLE, COARSE_SHARED = 2000, 0.15, 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to tell of a corpus's folder.
+
+    Attributes:
+        level: ``broken`` (mend it), ``known`` (so in the owners' release) or ``note``.
+        text: One line; files are named relative to the corpus's folder.
+        paths: The files it is about.
+    """
+
+    level: str
+    text: str
+    paths: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+#: Clips found, and clips in the full release (None when not known).
+Count = tuple[int, int | None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        corpus: Its name.
+        folder: Where it lies.
+        clips: How many clips are named as the corpus names them.
+        findings: Broken ones first, then known ones, then notes.
+        counts: ``"emotion"`` and ``"speaker"`` → name → `Count`.
+    """
+
+    corpus: str
+    folder: Path
+    clips: int
+    findings: list[Finding]
+    counts: Mapping[str, Mapping[str, Count]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is broken."""
+        return all(finding.level != BROKEN for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One decoded clip; ``error`` says why it could not be used, and is empty otherwise."""
+
+    path: Path
+    error: str = ""
+    rate: int = 0
+    digest: bytes = b""
+    coarse: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A corpus of the registry, and what the data root holds of it.
+
+    Attributes:
+        corpus: The corpus.
+        folder: Its folder, or None when there is none.
+        clips: Clips named as the corpus names them.
+        problem: Why its folder cannot be used; empty when it can.
+    """
+
+    corpus: Corpus
+    folder: Path | None
+    clips: int = 0
+    problem: str = ""
+
+
+def inventory(root: Path | None, corpora: Iterable[Corpus] | None = None) -> list[Holding]:
+    """What ``root`` holds of each corpus (by default all of the registry), by file names alone; None holds nothing.
+
+    Raises:
+        UserError: if ``root`` itself cannot be read.
+    """
+    holdings = []
+    for corpus in CORPORA.values() if corpora is None else corpora:
+        folder = None if root is None else corpus.folder(root)
+        clips, problem = 0, ""
+        if folder is not None:
+            try:
+                clips = len(corpus.scan(folder).table)
+            except UserError as error:
+                problem = str(error)
+        holdings.append(Holding(corpus, folder, clips, problem))
+    return holdings
+
+
+def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: Progress | None = None) -> Report:
+    """Decodes every clip of ``folder`` and compares what is there with the owners' release.
+
+    Args:
+        corpus: Whose clips they are.
+        folder: Where they lie.
+        workers: Threads that decode; by default as `concurrent.futures` has it.
+        progress: Called with the clips decoded so far and the clips in all.
+
+    Raises:
+        UserError: if the folder cannot be read or holds no clip of the corpus.
+    """
+    scan = corpus.scan(folder)
+    table = scan.table
+    clips = []
+    with ThreadPoolExecutor(workers) as pool:
+        for clip in pool.map(partial(decode, coarse=corpus.check_overlap), map(Path, table["path"])):
+            clips.append(clip)
+            if progress is not None:
+                progress(len(clips), len(table))
+    sound = [clip for clip in clips if not clip.error]
+    counts = {
+        "emotion": compare(table["emotion"], corpus.expected.emotions if corpus.expected else None),
+        "speaker": compare(table["speaker"], corpus.expected.speakers if corpus.expected else None),
+    }
+
+    def finding(text: str, *paths: Path, known: bool | None = None) -> Finding:
+        names = " = ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths)
+        known = is_known(corpus, paths) if known is None else known
+        return Finding(KNOWN if known else BROKEN, f"{names}: {text}", paths)
+
+    findings = [finding(clip.error, clip.path, known=False) for clip in clips if clip.error]
+    findings += [finding(f"not named as {corpus.title} names its clips", path) for path in scan.misnamed]
+    findings += [finding(text, path, known=known) for path, text, known in odd_rates(corpus, sound)]
+    findings += [finding("the same audio, sample for sample", *paths) for paths in duplicates(sound)]
+    if corpus.check_overlap:
+        findings += [finding(f"{seconds:.2f} s of audio in common", *paths) for paths, seconds in overlaps(sound)]
+    named = {path for found in findings for path in found.paths}
+    oddities = [(corpus.oddities.get(clip.path.stem), clip.path) for clip in sound if clip.path not in named]
+    findings += [finding(oddity, path, known=True) for oddity, path in oddities if oddity]
+    findings += completeness(corpus, len(clips), counts)
+    findings += strange_rates(corpus, sound)
+    findings.sort(key=lambda found: (BROKEN, KNOWN, NOTE).index(found.level))
+    return Report(corpus.name, folder, len(clips), findings, counts)
+
+
+def decode(path: Path, coarse: bool) -> Clip:
+    """Reads one clip; with ``coarse`` also at `COARSE_RATE`, for the search for overlaps."""
+    try:
+        samples, rate = read_samples(path)
+    except UserError as error:
+        return Clip(path, str(error).removeprefix(f"{path}: "))
+    if samples.min() == samples.max():
+        return Clip(path, "holds only silence; remove it or fetch it anew")
+    digest = hashlib.sha256(samples.tobytes()).digest()
+    return Clip(path, "", rate, digest, resampler(rate, COARSE_RATE)(torch.from_numpy(samples)) if coarse else None)
+
+
+def is_known(corpus: Corpus, paths: tuple[Path, ...]) -> bool:
+    """Whether the corpus lists this file as odd, or these files as having audio in common, in the owners' release."""
+    stems = [path.stem for path in paths]
+    if len(stems) == 1:
+        return stems[0] in corpus.oddities
+    return len(set(stems)) == len(stems) and any(set(stems) <= set(group) for group in corpus.same_audio)
+
+
+def compare(found: Iterable[str], expected: Mapping[str, int] | int | None) -> dict[str, Count]:
+    """Clips by name, found and expected, sorted by name; clips without a name (unknown speakers) are left out."""
+    counts = Counter(name for name in found if name)
+    known = expected if isinstance(expected, Mapping) else {}
+    return {name: (counts[name], known.get(name)) for name in sorted({*counts, *known})}
+
+
+def usual_rate(clips: list[Clip]) -> int:
+    """The sample rate in Hz that most clips have; 0 without clips."""
+    rates = Counter(clip.rate for clip in clips)
+    return max(rates, key=rates.__getitem__, default=0)
+
+
+def odd_rates(corpus: Corpus, clips: list[Clip]) -> Iterator[tuple[Path, str, bool]]:
+    """Clips at another rate than most, unless the release mixes both: path, text, whether the release has it so."""
+    usual = usual_rate(clips)
+    mixed = corpus.expected.rates if corpus.expected and usual in corpus.expected.rates else ()
+    for clip in clips:
+        if clip.rate != usual and clip.rate not in mixed:
+            known = f" {clip.rate} Hz" in corpus.oddities.get(clip.path.stem, "")  # not if it is odd otherwise
+            yield clip.path, f"{clip.rate} Hz, where most clips have {usual} Hz", known
+
+
+def strange_rates(corpus: Corpus, clips: list[Clip]) -> Iterator[Finding]:
+    """A note when most clips have a rate that the owners' release does not have: copies that were resampled."""
+    usual = usual_rate(clips)
+    if corpus.expected and usual and usual not in corpus.expected.rates:
+        released = " or ".join(str(rate) for rate in corpus.expected.rates)
+        yield Finding(NOTE, f"most clips have {usual} Hz, the release has {released} Hz: resampled copies")
+
+
+def duplicates(clips: list[Clip]) -> list[tuple[Path, ...]]:
+    """Groups of clips whose samples are all equal."""
+    groups = defaultdict(list)
+    for clip in clips:
+        groups[clip.digest].append(clip.path)
+    return [tuple(paths) for paths in groups.values() if len(paths) > 1]
+
+
+def overlaps(clips: list[Clip]) -> Iterator[tuple[tuple[Path, Path], float]]:
+    """Pairs of different clips that have a stretch of audio in common, and how many seconds of it.
+
+    All pairs are compared at a low rate first, one clip with all later ones by FFT; then the few likely ones fully.
+    """
+    coarse = [clip.coarse - clip.coarse.mean() for clip in clips if clip.coarse is not None]
+    if not coarse:
+        return
+    size = power_of_two(2 * max(map(len, coarse)))
+    padded = [torch.nn.functional.pad(wave / wave.norm().clamp(min=1e-9), (0, size - len(wave))) for wave in coarse]
+    spectra = torch.fft.rfft(torch.stack(padded))
+    for first, clip in enumerate(clips[:-1]):
+        peaks = torch.fft.irfft(spectra[first].conj() * spectra[first + 1 :], n=size).amax(dim=1)
+        for second in (peaks > COARSE_WHOLE).nonzero().flatten().add(first + 1).tolist():
+            other = clips[second]
+            likely = shared(coarse[first].numpy(), coarse[second].numpy(), COARSE_RATE, COARSE_SHARED)
+            if other.digest == clip.digest or not likely:
+                continue
+            rate = min(clip.rate, other.rate)
+            one, two = (read_waveform(path, rate).numpy() for path in (clip.path, other.path))
+            if seconds := shared(one - one.mean(), two - two.mean(), rate, OVERLAP_CORRELATION):
+                yield (clip.path, other.path), seconds
+
+
+def shared(one: np.ndarray, two: np.ndarray, rate: int, correlation: float) -> float:
+    """How many seconds two clips share at the shift where they agree best; 0 where they correlate less than asked.
+
+    Args:
+        one: ``(samples,)``, without offset.
+        two: ``(samples,)``, likewise.
+        rate: Theirs, in Hz.
+        correlation: Normalised over the stretch in common, 1 at most.
+    """
+    shortest = int(OVERLAP_SECONDS * rate)
+    if min(len(one), len(two)) < shortest:
+        return 0.0
+    size = power_of_two(len(one) + len(two))
+    products = np.fft.irfft(np.fft.rfft(one, size).conj() * np.fft.rfft(two, size), size)
+    shift = np.arange(shortest - len(one), len(two) - shortest + 1)  # sample t of one lies on t + shift of two
+    start, stop = np.maximum(-shift, 0), np.minimum(len(two) - shift, len(one))
+    ones, twos = (np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))]) for wave in (one, two))
+    energies = (ones[stop] - ones[start]) * (twos[stop + shift] - twos[start + shift])
+    agreement = products[shift % size] / np.sqrt(np.maximum(energies, 1e-12))
+    best = int(agreement.argmax())
+    return float(stop[best] - start[best]) / rate if agreement[best] > correlation else 0.0
+
+
+def power_of_two(length: int) -> int:
+    """The least power of two that is no less: lengths with large prime factors make an FFT many times slower."""
+    return 1 << (length - 1).bit_length()
+
+
+def completeness(corpus: Corpus, clips: int, counts: Mapping[str, Mapping[str, Count]]) -> Iterator[Finding]:
+    """More clips than the release has (broken); fewer clips, emotions or speakers (notes)."""
+    if corpus.expected is None:
+        return
+    for kind, named in counts.items():
+        known = {name: (found, expected) for name, (found, expected) in named.items() if expected is not None}
+        for name, (found, expected) in known.items():
+            if found > expected:
+                yield Finding(BROKEN, f"{kind} {name}: {found} clips, more than the release has ({expected})")
+        fewer = [f"{name} {found}/{expected}" for name, (found, expected) in known.items() if 0 < found < expected]
+        if fewer:
+            yield Finding(NOTE, f"fewer clips than the release, {kind} by {kind}: {', '.join(fewer)}")
+        absent = [name for name, (found, _) in known.items() if not found]
+        if absent:
+            yield Finding(NOTE, f"no clip at all of {kind} {', '.join(absent)}")
+    if clips < corpus.expected.total:
+        yield Finding(NOTE, f"a subset: {clips} of the release's {corpus.expected.total} clips")
+    speakers = corpus.expected.speakers
+    if isinstance(speakers, int) and counts["speaker"] and len(counts["speaker"]) != speakers:
+        yield Finding(NOTE, f"{len(counts['speaker'])} speakers, the release has {speakers}")

@@ -1,0 +1,26 @@
+"""The one exception for a user's mistake: its message is one line, shown without a traceback, with exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message names the file, key or label and says what would be right."""
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """A clause for an error message: the nearest known name, or all of them.
+
+    Args:
+        wrong: The name that is not known.
+        known: The names that are.
+
+    Returns:
+        ``"did you mean 'emodb'?"`` or ``"known: emodb, tess"``.
+    """
+    names = sorted(str(name) for name in known)
+    lowered = {name.lower(): name for name in reversed(names)}
+    match = difflib.get_close_matches(str(wrong).lower(), list(lowered), n=1, cutoff=0.6)
+    return f"did you mean '{lowered[match[0]]}'?" if match else f"known: {', '.join(names)}"

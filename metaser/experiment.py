@@ -1,0 +1,251 @@
+"""A run of an experiment: its settings, its speech, its cells (train, test, record), its results folder.
+
+An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes through the cells and reports),
+``config.yaml`` and ``paper.csv``. What is common to all of them is here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from metaser import algorithms, models
+from metaser.algorithms.base import MetaGradient
+from metaser.config import Experiment, Study
+from metaser.corpora.selection import Selection, announce, select
+from metaser.errors import UserError, nearest
+from metaser.evaluation import Scores, evaluate, mean_interval
+from metaser.features import FeatureSet, extract, normalise, recipe
+from metaser.files import data_root
+from metaser.parallel import Workers
+from metaser.progress import progress
+from metaser.reporting import results, tables
+from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
+from metaser.training import train
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to train and test: everything but the settings that its protocol already decides."""
+
+    protocol: str
+    algorithm: str
+    target: str
+    seed: int
+
+
+class Run:
+    """One variant of an experiment on the speech that is there.
+
+    Args:
+        experiment: The experiment's folder.
+        variant: A key of ``variants`` in its configuration.
+        overrides: ``key=value`` settings over all overlays.
+        out: The folder that holds the results of all experiments.
+
+    Raises:
+        UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
+    """
+
+    def __init__(self, experiment: Path, variant: str, overrides: Sequence[str], out: Path) -> None:
+        self.folder = experiment
+        self.study = Study(experiment / "config.yaml")
+        if self.study.variants and not variant:
+            raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
+        self.variant, self.overrides = variant, tuple(overrides)
+        drafts = [self._settings(protocol, synthetic=False) for protocol in self.study.protocols]
+        for settings in drafts:
+            check_names(settings)
+        with progress("making the built-in corpus") as update:
+            self.speech: Selection = select(drafts[0].data, drafts[0].tasks, data_root(), update)
+        announce(self.speech)
+        synthetic = self.speech.kind == "synthetic"
+        self.settings = {name: self._settings(name, synthetic) for name in self.study.protocols}
+        self.paper = tables.read_paper(experiment / "paper.csv")
+        self.paper = self.paper[self.paper["variant"] == variant]
+        self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
+        self._started = time.monotonic()
+        self._rows: list[dict[str, Any]] = []
+        self._scores: list[pd.DataFrame] = []
+        self._seconds: list[dict[str, Any]] = []
+        self._digests: dict[str, str] = {}
+        self.confusions: dict[Cell, pd.DataFrame] = {}
+
+    def _settings(self, protocol: str, synthetic: bool) -> Experiment:
+        return self.study.experiment(
+            variant=self.variant, protocol=protocol, synthetic=synthetic, overrides=self.overrides
+        )
+
+    @property
+    def first(self) -> Experiment:
+        """The settings of the first protocol, for what all protocols share."""
+        return self.settings[self.study.protocols[0]]
+
+    def cells(self) -> list[Cell]:
+        """Every protocol × algorithm × left-out domain × seed."""
+        return [Cell(protocol, algorithm, target, seed)
+                for protocol, settings in self.settings.items()
+                for algorithm in settings.algorithms
+                for target in self.speech.domains
+                for seed in settings.seeds]  # fmt: skip
+
+    @cached_property
+    def _features(self) -> dict[str, FeatureSet]:
+        return {protocol: self._extract(settings) for protocol, settings in self.settings.items()}
+
+    def _extract(self, settings: Experiment) -> FeatureSet:
+        chosen = recipe(settings.features.recipe, backend=settings.features.backend)
+        with progress(f"extracting features ({chosen.name})") as update:
+            features = extract(self.speech.table, chosen, update)
+        self._digests[chosen.name] = features.digest
+        return normalise(features, settings.features.normalise)
+
+    def sampler(self, cell: Cell, part: str) -> EpisodeSampler:
+        """The episodes of a cell: ``part="train"`` from all domains but the target, ``"test"`` from the target.
+
+        Raises:
+            UserError: if a class has too few clips.
+        """
+        settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
+        tasks = settings.tasks
+        if part == "train":
+            domains = [domain for domain in self.speech.domains if domain != cell.target]
+            queries, least, fixed = tasks.queries, tasks.queries, tasks.fixed_queries
+        else:
+            domains = [cell.target]
+            queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
+        shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
+                          tasks.speakers)  # fmt: skip
+        return EpisodeSampler(self.speech.table, domains, settings.data.emotions, shape, part)
+
+    def all_cells(self) -> None:
+        """Trains and tests every cell.
+
+        Raises:
+            UserError: if a class is too small (before the first cell is trained), or training diverges.
+        """
+        cells = self.cells()
+        self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
+        for cell in cells:
+            self.sampler(cell, "train")
+            self.sampler(cell, "test")
+        log = results.RowLog(self.results.path / "metrics.csv", results.METRICS)
+        steps = [self.settings[cell.protocol].training.iterations for cell in cells]
+        total = sum(steps)
+        with Workers() as workers, progress(f"{len(cells)} models, meta-iterations", total) as update:
+            for number, cell in enumerate(cells):
+                before = sum(steps[:number])
+                self.cell(cell, log, workers, lambda done, before=before: update(before + done, total))
+
+    def cell(self, cell: Cell, log: results.RowLog, workers: Workers, tick: Any) -> Scores:
+        """Trains one model on the other domains, tests it on the target, and records both."""
+        settings, features = self.settings[cell.protocol], self._features[cell.protocol]
+        algorithm = settings.algorithms[cell.algorithm]
+        emotions = list(features.table["emotion"])
+        streams = {
+            stream: SpeechTasks(features.x, emotions, self.sampler(cell, part), cell.seed, stream)
+            for stream, part in (("train", "train"), ("monitor", "test"), ("test", "test"))
+        }
+        outputs = settings.tasks.ways + len(settings.tasks.fixed)
+        height, width = features.x.shape[1:]
+        learner = algorithms.build(algorithm, models.build(settings.model.name, (height, width), outputs, cell.seed))
+
+        def add(split: str, iteration: int, values: dict[str, Sequence[float]]) -> None:
+            log.add([{**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
+                      "n_tasks": len(column), **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
+                     for metric, column in values.items()])  # fmt: skip
+
+        def record(iteration: int, batch: Sequence[MetaGradient]) -> None:
+            add("train", iteration, {"loss": [task.loss for task in batch],
+                                     "accuracy": [task.correct / task.queries for task in batch]})  # fmt: skip
+
+        def monitor(iteration: int) -> None:
+            seen = evaluate(learner, streams["monitor"], settings.training.monitor_tasks, workers).tasks
+            add("monitor", iteration, {name: list(seen[name]) for name in ("loss", "accuracy", "accuracy_emotions")})
+
+        seconds = train(learner, streams["train"], settings.training, workers, record, monitor, tick)
+        scores = evaluate(learner, streams["test"], settings.evaluation.tasks, workers)
+        add("test", settings.training.iterations, {name: list(scores.tasks[name]) for name in scores.tasks})
+        self._scores.append(scores.tasks.assign(**self.keys(cell), seed=cell.seed, corpus=self.corpus(cell.target)))
+        self._seconds.append({**self.keys(cell), "seed": cell.seed, "corpus": self.corpus(cell.target),
+                              "seconds_per_100_epochs": 100 * seconds / settings.training.iterations})  # fmt: skip
+        self.confusions[cell] = scores.confusion
+        return scores
+
+    def keys(self, cell: Cell) -> dict[str, Any]:
+        """The columns `metaser.reporting.results.KEYS` of a cell."""
+        settings = self.settings[cell.protocol]
+        source = "+".join(domain for domain in self.speech.domains if domain != cell.target)
+        return {"experiment": settings.experiment, "variant": self.variant, "algorithm": cell.algorithm,
+                "protocol": cell.protocol, "data": self.speech.kind, "source": source, "target": cell.target,
+                "shots": settings.tasks.shots}  # fmt: skip
+
+    def corpus(self, domain: str) -> str:
+        """The corpora that stand for a domain, joined by ``+``."""
+        table = self.speech.table
+        return "+".join(sorted(set(table.loc[table["domain"] == domain, "corpus"])))
+
+    def summary(self) -> pd.DataFrame:
+        """``summary.csv``."""
+        return tables.summarise(pd.concat(self._scores, ignore_index=True), self.paper)
+
+    def timing(self) -> pd.DataFrame:
+        """``timing.csv``: what was measured with a clock, kept apart so that all other files repeat to the byte."""
+        return tables.summarise(pd.DataFrame(self._seconds), self.paper)
+
+    def run_json(self) -> dict[str, Any]:
+        """``run.json``: configuration, seeds, provenance, data digest, times."""
+        seconds = pd.DataFrame(self._seconds).groupby(["protocol", "algorithm"])["seconds_per_100_epochs"]
+        return {
+            "settings": {name: settings.model_dump(mode="json") for name, settings in self.settings.items()},
+            "overrides": list(self.overrides),
+            "data": {"kind": self.speech.kind, "collection": self.speech.collection, "domains": self.speech.titles,
+                     "clips": {str(domain): int(count) for domain, count in self.speech.table["domain"].value_counts().items()},
+                     "absent": list(self.speech.absent), "features_sha256": self._digests},
+            "seconds_per_100_epochs": {
+                f"{protocol}/{algorithm}": round(cell.median(), 3) for (protocol, algorithm), cell in seconds
+            },
+            "wall_seconds": round(time.monotonic() - self._started, 1),
+            **results.provenance(self.folder),
+        }  # fmt: skip
+
+
+def check_names(settings: Experiment) -> None:
+    """Refuses an unknown recipe, network or algorithm before any work is done.
+
+    Raises:
+        UserError: with the nearest right name.
+    """
+    recipe(settings.features.recipe, backend=settings.features.backend)
+    named = {f"algorithms.{label}.name": algorithm.name for label, algorithm in settings.algorithms.items()}
+    for key, name, registry in (
+        ("model.name", settings.model.name, list(models.MODELS)),
+        *((key, name, list(algorithms.ALGORITHMS)) for key, name in named.items()),
+    ):
+        if name not in registry:
+            raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
+
+
+def load(folder: Path) -> ModuleType:
+    """An experiment folder's ``run.py`` as a module.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = folder / "run.py"
+    if not path.is_file():
+        raise UserError(f"{folder}: is no experiment (it has no run.py); give a folder such as experiments/fmaml")
+    spec = importlib.util.spec_from_file_location(f"experiment_{folder.name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

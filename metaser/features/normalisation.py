@@ -1,0 +1,69 @@
+"""z-scores over an utterance or a speaker, computed on the cached array whenever they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from metaser.errors import UserError, nearest
+from metaser.features.extraction import FeatureSet
+
+#: What `normalise` knows.
+NORMALISATIONS = ("none", "utterance", "speaker")
+
+
+def normalise(features: FeatureSet, how: str) -> FeatureSet:
+    """Features with each coefficient brought to mean 0 and variance 1 over valid frames; padding frames are 0.
+
+    ``utterance`` takes the statistics from each utterance alone: inductive, but it takes the clip's level away.
+    ``speaker`` takes them from all the clips of the same speaker of the same corpus that are in the table, without
+    looking at their labels: with test clips among them it is *transductive*, and a result should say so. Clips whose
+    speaker is not known count as one speaker per corpus and language.
+
+    A coefficient that does not vary becomes 0; a value that is not finite is left out of the statistics and becomes 0.
+
+    Args:
+        features: ``x`` is ``(utterances, coefficients, frames)``; it is left as it is.
+        how: One of `NORMALISATIONS`.
+
+    Raises:
+        UserError: if ``how`` is not known.
+    """
+    if how not in NORMALISATIONS:
+        raise UserError(f"no normalisation {how!r}; {nearest(how, NORMALISATIONS)}")
+    if how == "none":
+        return features
+    # NumPy rather than torch: the same bits whatever torch's number of threads, and no threads for such small sums.
+    x = features.x.numpy()
+    normalised = np.zeros_like(x)
+    valid = np.arange(x.shape[2]) < features.lengths.numpy()[:, None]
+    for rows in _speakers(features) if how == "speaker" else np.arange(len(x))[:, None]:
+        normalised[rows] = _z_scores(x[rows], valid[rows])
+    return replace(features, x=torch.from_numpy(normalised))
+
+
+def _speakers(features: FeatureSet) -> Iterator[np.ndarray]:
+    """The rows of each speaker, one speaker after another."""
+    speaker = features.table["speaker"].fillna("").astype(str)
+    language = features.table["language"].where(speaker == "", "")  # matters for unknown speakers only
+    groups = features.table.groupby([features.table["corpus"], speaker, language], sort=False, dropna=False)
+    for rows in groups.indices.values():
+        yield np.asarray(rows)
+
+
+def _z_scores(x: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """z-scores of ``(utterances, coefficients, frames)`` where ``(utterances, frames)`` is valid, 0 elsewhere.
+
+    In float64: the variance of a coefficient far from 0 would drown in float32.
+    """
+    used = valid[:, None, :] & np.isfinite(x)
+    values = np.where(used, x, np.float64(0))
+    count = np.maximum(used.sum(axis=(0, 2), keepdims=True), 1)
+    mean = values.sum(axis=(0, 2), keepdims=True) / count
+    centred = np.where(used, values - mean, 0)
+    deviation = np.sqrt(np.square(centred).sum(axis=(0, 2), keepdims=True) / count)
+    constant = deviation <= np.abs(mean) * np.finfo(np.float32).eps  # only rounding is left
+    return np.where(constant, 0, centred / np.where(constant, 1, deviation))

@@ -1,0 +1,94 @@
+"""Where metaser reads and writes: the data root, the cache, and files that are whole or absent, never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from metaser.errors import UserError
+
+
+def data_root() -> Path | None:
+    """The folder that ``METASER_DATA`` names, one folder per corpus in it; None when the variable is not set.
+
+    Raises:
+        UserError: if the variable is set and names no readable folder.
+    """
+    value = os.environ.get("METASER_DATA", "").strip()
+    return readable_folder(Path(value).expanduser(), "METASER_DATA") if value else None
+
+
+def readable_folder(path: Path, key: str) -> Path:
+    """``path`` itself when it is a readable folder.
+
+    Raises:
+        UserError: naming ``key`` and ``path`` when it is not.
+    """
+    if not path.exists():
+        raise UserError(f"{key}: no folder {path}; give a folder that holds one folder per corpus")
+    if not path.is_dir():
+        raise UserError(f"{key}: {path} is a file; give a folder that holds one folder per corpus")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f"{key}: folder {path} cannot be read; check its permissions")
+    return path
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder of the user's cache (``METASER_CACHE``, else ``XDG_CACHE_HOME/metaser``, else ``~/.cache/metaser``), made.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    base = os.environ.get("METASER_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "metaser")
+    return writable_folder(Path(base).expanduser().joinpath(*parts), "the cache folder (METASER_CACHE)")
+
+
+def writable_folder(path: Path, key: str) -> Path:
+    """``path`` itself, made if need be, once a file could be written in it.
+
+    Raises:
+        UserError: naming ``key`` and ``path`` when it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"{key}: cannot write in {path} ({error.strerror}); choose a writable folder") from None
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to; renamed to ``path`` (after fsync) when the block ends well.
+
+    When the block raises, the temporary file is removed and what ``path`` held before stays as it was.
+
+    Raises:
+        UserError: if the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror or error})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path`` as UTF-8, whole or not at all.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,17 @@
+"""learn2learn, imported without gym's end-of-life notice (learn2learn pulls gym in; nothing here uses it)."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+with contextlib.suppress(ImportError):
+    from gym_notices import notices
+
+    notices.notices.clear()
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import learn2learn as l2l
+
+__all__ = ["l2l"]

@@ -1,0 +1,1 @@
+"""From a run's scores to its CSV files, tables and plots."""

@@ -1,0 +1,139 @@
+"""A run's results folder: rows as they come, whole files in the end, and where every number is from.
+
+``results/<experiment>/<variant>/<real|synthetic>/`` is replaced when a run ends well and not before: a run writes beside
+it, in ``.<real|synthetic>.partial``, which is removed when it fails and by the next run when it was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from metaser.errors import UserError
+from metaser.files import writable_folder
+from metaser.parallel import available_cores
+
+#: What identifies a number; every results file begins with these columns.
+KEYS = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "shots")
+
+#: The columns of ``metrics.csv``, a row per evaluation and metric.
+METRICS = (*KEYS, "seed", "split", "iteration", "metric", "mean", "ci95", "n_tasks")
+
+#: The columns of ``summary.csv`` (and of ``timing.csv``, which holds what was measured with a clock).
+SUMMARY = (*KEYS, "metric", "mean", "ci95", "n_tasks", "n_seeds", "paper")
+
+#: Enough digits to tell any two results apart, few enough to read.
+FLOAT_FORMAT = "%.6f"
+
+PACKAGES = ("metaser", "torch", "torchaudio", "learn2learn", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+class ResultsFolder:
+    """Where one run writes.
+
+    Args:
+        final: The folder that the finished run will be found in.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.path = final.with_name(f".{final.name}.partial")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Path]:
+        """The partial folder; becomes the final one when the block ends well, and is removed when it does not.
+
+        Raises:
+            UserError: if the folder cannot be written.
+        """
+        writable_folder(self.final.parent, "the results folder (--results)")
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir()
+            yield self.path
+            previous = self.final.with_name(f".{self.final.name}.previous")
+            shutil.rmtree(previous, ignore_errors=True)
+            if self.final.exists():
+                os.replace(self.final, previous)
+            os.replace(self.path, self.final)
+            shutil.rmtree(previous, ignore_errors=True)
+        except OSError as error:
+            raise UserError(f"cannot write {error.filename or self.final} ({error.strerror})") from None
+        finally:
+            shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # folders made for a run that failed; one that holds anything stays
+                for folder in (self.final.parent, self.final.parent.parent):
+                    folder.rmdir()
+
+
+class RowLog:
+    """A CSV file that grows row by row and is on disk after each call.
+
+    Args:
+        path: The file.
+        columns: Its columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, list(columns)
+        pd.DataFrame(columns=self.columns).to_csv(path, index=False)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Appends rows; each has all the columns."""
+        frame = pd.DataFrame(rows)[self.columns]
+        frame.to_csv(self.path, mode="a", header=False, index=False, float_format=FLOAT_FORMAT)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a frame with the number format of all results."""
+    frame.to_csv(path, index=False, float_format=FLOAT_FORMAT)
+
+
+def provenance(repository: Path) -> dict[str, Any]:
+    """Commit, versions and hardware.
+
+    Args:
+        repository: A folder of the repository whose commit is meant.
+    """
+    return {
+        "commit": commit(repository),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "hardware": {"machine": platform.machine(), "system": platform.system(), "processor": processor(),
+                     "cores": available_cores(), "device": "cpu"},
+    }  # fmt: skip
+
+
+def commit(repository: Path) -> str:
+    """The checked-out commit, with ``-dirty`` when tracked files outside results/ differ from it; empty outside git."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(repository), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+            capture_output=True, text=True, check=True, timeout=30,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def write_json(tree: dict[str, Any], path: Path) -> None:
+    """Writes readable JSON."""
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")

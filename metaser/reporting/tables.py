@@ -1,0 +1,95 @@
+"""``summary.csv`` from the test scores, and the Markdown table next to the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from metaser.errors import UserError
+from metaser.evaluation import seeded_interval
+from metaser.reporting.results import KEYS, SUMMARY
+
+PAPER_COLUMNS = ("variant", "algorithm", "corpus", "target", "metric", "value", "reference")
+
+
+def summarise(scores: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and metric: mean, 95 % interval, tasks and seeds, and the published value where there is one.
+
+    Args:
+        scores: One row per test task: `KEYS`, ``seed``, ``corpus`` (of the target), and one column per metric.
+        paper: As `read_paper` gives it. A value is set beside ours only where variant, algorithm, the target's
+            corpus, the target and the metric are all the paper's.
+
+    Returns:
+        A frame with the columns `SUMMARY`.
+    """
+    metrics = [column for column in scores.columns if column not in (*KEYS, "seed", "corpus", "task")]
+    published = {tuple(row[:5]): row[5] for row in paper[list(PAPER_COLUMNS)].itertuples(index=False)}
+    rows = []
+    for keys, cell in scores.groupby([*KEYS, "corpus"], sort=False):
+        named = dict(zip((*KEYS, "corpus"), keys, strict=True))
+        for metric in metrics:
+            values = cell[["seed", metric]].dropna()
+            if values.empty:
+                continue
+            mean, ci95 = seeded_interval(values[metric].to_numpy(), values["seed"].to_numpy())
+            place = tuple(named[key] for key in ("variant", "algorithm", "corpus", "target"))
+            rows.append({**named, "metric": metric, "mean": mean, "ci95": ci95, "n_tasks": len(values),
+                         "n_seeds": values["seed"].nunique(), "paper": published.get((*place, metric))})  # fmt: skip
+    return pd.DataFrame(rows)[list(SUMMARY)].astype({"paper": float})
+
+
+def read_paper(path: Path) -> pd.DataFrame:
+    """An experiment's ``paper.csv``: the published numbers, shares between 0 and 1, each with its reference.
+
+    Raises:
+        UserError: naming the file, if it cannot be read or lacks a column.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"variant": str, "target": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+    missing = [column for column in PAPER_COLUMNS if column not in frame.columns]
+    if missing:
+        raise UserError(f"{path}: lacks the column {missing[0]}; needed: {', '.join(PAPER_COLUMNS)}")
+    return frame
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; every column but the first is aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(mean: float, ci95: float) -> str:
+    """``0.4234, 0.011`` as "42.3 ± 1.1"."""
+    return f"{100 * mean:.1f} ± {100 * ci95:.1f}" if ci95 == ci95 else f"{100 * mean:.1f}"
+
+
+def ours(summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """Our numbers of one protocol: algorithms and metrics as rows, targets as columns, in per cent.
+
+    Args:
+        summary: The rows of that protocol.
+        metrics: Metric → how the table names it; in this order.
+        titles: Target → how the table names it; in this order.
+        names: Algorithm → how the table names it; in this order.
+    """
+    columns = ["algorithm", "target", "metric", "mean", "ci95"]
+    cells = {tuple(key): percent(mean, ci95) for *key, mean, ci95 in summary[columns].to_numpy().tolist()}
+    rows = []
+    for algorithm in [name for name in names if name in set(summary["algorithm"])]:
+        for metric, label in metrics.items():
+            rows.append([f"{names[algorithm]}: {label}", *(cells[algorithm, target, metric] for target in titles)])
+    return markdown(["%", *titles.values()], rows)
+
+
+def published(paper: pd.DataFrame, names: Mapping[str, str], titles: Mapping[str, str]) -> str:
+    """The paper's own table for one variant, in per cent, its targets as columns in the paper's order."""
+    targets = list(dict.fromkeys(paper["target"]))
+    values = paper.set_index(["algorithm", "target"])["value"]
+    rows = [[names.get(algorithm, algorithm), *(f"{100 * values[(algorithm, target)]:.2f}" for target in targets)]
+            for algorithm in dict.fromkeys(paper["algorithm"])]  # fmt: skip
+    return markdown(["%", *(titles.get(target, target) for target in targets)], rows)

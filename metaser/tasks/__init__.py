@@ -1,0 +1,7 @@
+"""Few-shot tasks over the cached features, as `learn2learn.data.TaskDataset`s."""
+
+from metaser.tasks.dataset import SpeechTasks
+from metaser.tasks.sampler import EpisodeSampler, TaskShape
+from metaser.tasks.task import Task
+
+__all__ = ["EpisodeSampler", "SpeechTasks", "Task", "TaskShape"]

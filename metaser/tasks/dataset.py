@@ -1,0 +1,103 @@
+"""Speech tasks as a `learn2learn.data.TaskDataset`, each drawn by (seed, stream, iteration, task index) alone."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from metaser.learn2learn import l2l
+from metaser.tasks.sampler import Episode, EpisodeSampler
+from metaser.tasks.task import Task
+
+#: Streams of tasks that must not repeat one another under one seed.
+STREAMS = {"train": 0, "monitor": 1, "test": 2}
+
+
+class Utterances(Dataset):
+    """The cached features as a dataset of (features, class number).
+
+    Args:
+        x: ``(utterances, coefficients, frames)``.
+        emotions: One class name per utterance.
+    """
+
+    def __init__(self, x: torch.Tensor, emotions: list[str]) -> None:
+        self.x = x
+        self.names = sorted(set(emotions))
+        self.labels = [self.names.index(emotion) for emotion in emotions]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.x[index], self.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class SpeechTasks(l2l.data.TaskDataset):
+    """Tasks over a feature set, in learn2learn's form: ``tasks[i]``, ``tasks.sample()``, iteration.
+
+    A task depends on nothing but (seed, stream, iteration, index): not on which tasks were drawn before, by which
+    thread, process or machine. The clips of a task are indexed from one tensor.
+
+    Args:
+        x: ``(utterances, coefficients, frames)``.
+        emotions: One class name per utterance.
+        sampler: Draws the episodes; its rows are rows of ``x``.
+        seed: The run's seed.
+        stream: ``train``, ``monitor`` or ``test``.
+        num_tasks: As in learn2learn: the length, or -1 for an endless stream.
+    """
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        emotions: list[str],
+        sampler: EpisodeSampler,
+        seed: int,
+        stream: str = "train",
+        num_tasks: int = -1,
+    ) -> None:
+        utterances = Utterances(x, emotions)
+        numbers = dict(enumerate(utterances.labels))
+        by_label: dict[int, list[int]] = {}
+        for row, label in numbers.items():
+            by_label.setdefault(label, []).append(row)
+        super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
+        self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
+        self._next = itertools.count()
+
+    def task(self, iteration: int, index: int) -> Task:
+        """The task of a meta-iteration at a place in its meta-batch."""
+        key = [self.seed, STREAMS[self.stream], iteration, index]
+        return self.get_task(self.sampler.draw(np.random.default_rng(key)))
+
+    def get_task(self, task_description: Episode) -> Task:
+        """Gathers an episode's clips."""
+        episode = task_description
+        support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
+        return Task(
+            support_x=self.x[support],
+            support_y=torch.from_numpy(episode.support_y),
+            query_x=self.x[query],
+            query_y=torch.from_numpy(episode.query_y),
+            classes=episode.classes,
+            fixed=episode.fixed,
+            domain=episode.domain,
+            support_index=support,
+            query_index=query,
+        )
+
+    def sample_task_description(self) -> Episode:
+        """learn2learn's hook for an endless stream: the next episode of iteration 0."""
+        key = [self.seed, STREAMS[self.stream], 0, next(self._next)]
+        return self.sampler.draw(np.random.default_rng(key))
+
+    def __getitem__(self, i: int) -> Task:
+        if self.num_tasks == -1:
+            return self.get_task(self.sample_task_description())
+        if not 0 <= i < self.num_tasks:
+            raise IndexError(f"task {i} of {self.num_tasks}")
+        return self.task(0, i)

@@ -1,0 +1,222 @@
+"""Which clips make a task: N-way K-shot, optionally with F fixed classes (N+F-way, Fixed-MAML, arXiv 2101.01356).
+
+Support and query never share a clip or a recording (clips with the same audio count as one), and with
+``speakers="disjoint"`` no speaker either. Fixed classes are never in the support set and always take the last outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from metaser.corpora.base import SHARED
+from metaser.errors import UserError
+
+#: Of the speakers (or noise sessions) of shared clips, every third serves test tasks only, the others training only.
+SHARED_TEST_EVERY = 3
+
+#: Random divisions of the speakers that are tried for one task before the best of them is taken.
+DIVISIONS = 50
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """The shape of a task; the attributes are those of `metaser.config.Tasks`, and:
+
+    Attributes:
+        min_queries: The fewest query clips with which a class is used; ``queries`` is what is taken where there are more.
+    """
+
+    ways: int
+    shots: int
+    queries: int
+    min_queries: int
+    fixed: tuple[str, ...] = ()
+    fixed_queries: int = 0
+    order: str = "permuted"
+    speakers: str = "mixed"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The rows and outputs of one task, before any feature is touched; the fields are those of `Task`."""
+
+    support_index: np.ndarray
+    support_y: np.ndarray
+    query_index: np.ndarray
+    query_y: np.ndarray
+    classes: tuple[str, ...]
+    fixed: int
+    domain: str
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of one class in one domain: table rows, with a code for their speaker and for their recording."""
+
+    rows: np.ndarray
+    speakers: np.ndarray
+    recordings: np.ndarray
+
+
+class EpisodeSampler:
+    """Draws episodes from some domains of an utterance table.
+
+    Args:
+        table: Utterances with the columns of `metaser.corpora.base.COLUMNS` and ``domain``.
+        domains: The domains to draw from, each with the same probability.
+        emotions: The classes that can be in the support set, in the order that ``order="fixed"`` gives them.
+        shape: The tasks' shape.
+        part: ``train`` or ``test``: which part of the shared clips to use.
+
+    Raises:
+        UserError: naming the class and the domain, if a class has too few clips (or speakers) for the shape.
+    """
+
+    def __init__(
+        self, table: pd.DataFrame, domains: Sequence[str], emotions: Sequence[str], shape: TaskShape, part: str
+    ) -> None:
+        if shape.ways > len(emotions):
+            raise UserError(
+                f"tasks.ways: {shape.ways} of {len(emotions)} emotions ({', '.join(emotions)}) is impossible"
+            )
+        self.domains, self.emotions, self.shape = tuple(domains), tuple(emotions), shape
+        speakers = pd.factorize(table["corpus"] + "/" + table["speaker"])[0]
+        recordings = pd.factorize(table["group"])[0]
+
+        def clips(chosen: pd.Series) -> Clips:
+            rows = np.flatnonzero(chosen.to_numpy())
+            return Clips(rows, speakers[rows], recordings[rows])
+
+        shared = {name: shared_clips(clips((table["domain"] == SHARED) & (table["emotion"] == name)), part)
+                  for name in shape.fixed}  # fmt: skip
+        self.clips = {
+            domain: {name: clips((table["domain"] == domain) & (table["emotion"] == name))
+                     for name in (*emotions, *shape.fixed)}
+            for domain in self.domains
+        }  # fmt: skip
+        for domain in self.domains:
+            for name in shape.fixed:
+                if not len(self.clips[domain][name].rows):
+                    self.clips[domain][name] = shared[name]
+            self._check(domain, table)
+
+    def _check(self, domain: str, table: pd.DataFrame) -> None:
+        """Refuses by name a class that the shape asks too much of."""
+        shape = self.shape
+        for name in (*self.emotions, *shape.fixed):
+            fixed = name in shape.fixed
+            least = min(self._wanted(name), shape.min_queries)
+            needed, found = least + (0 if fixed else shape.shots), len(self.clips[domain][name].rows)
+            if found < needed:
+                terms = f"{least} query clips" if fixed else f"{shape.shots} support + {least} query clips"
+                raise UserError(f"{domain}: class {name} has {found} clips, too few for {terms}; "
+                                f"lower tasks.shots or the queries, or leave the class out")  # fmt: skip
+        if shape.speakers == "disjoint":
+            unknown = table[(table["domain"] == domain) & (table["speaker"] == "")]
+            if len(unknown):
+                raise UserError(f"{domain}: tasks.speakers: disjoint needs every clip's speaker, and "
+                                f"{len(unknown)} clips have none (such as {unknown.iloc[0]['path']}); use mixed")  # fmt: skip
+            self._divide(domain, np.random.default_rng(0))
+
+    def _wanted(self, name: str) -> int:
+        return self.shape.fixed_queries if name in self.shape.fixed else self.shape.queries
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode, decided by ``rng`` alone.
+
+        Raises:
+            UserError: if a class is left with too few query clips.
+        """
+        shape = self.shape
+        domain = self.domains[rng.integers(len(self.domains))]
+        chosen = rng.permutation(len(self.emotions))[: shape.ways]
+        if shape.order == "fixed":
+            chosen = np.sort(chosen)
+        classes = (*(self.emotions[i] for i in chosen), *shape.fixed)
+        clips = self.clips[domain]
+        support_speakers = self._divide(domain, rng) if shape.speakers == "disjoint" else None
+
+        support = []
+        for name in classes[: shape.ways]:
+            allowed = among(clips[name].speakers, support_speakers) if support_speakers is not None else slice(None)
+            support.append(rng.permutation(np.arange(len(clips[name].rows))[allowed])[: shape.shots])
+        taken = np.concatenate([clips[name].recordings[at] for name, at in zip(classes, support, strict=False)])
+
+        query = []
+        for name in classes:
+            free = ~among(clips[name].recordings, taken)
+            if support_speakers is not None:
+                free &= ~among(clips[name].speakers, support_speakers)
+            at = rng.permutation(np.flatnonzero(free))[: self._wanted(name)]
+            if len(at) < min(self._wanted(name), shape.min_queries):
+                raise UserError(f"{domain}: class {name} has {len(at)} clips left for the query set, "
+                                f"{shape.min_queries} are needed; lower tasks.shots or the queries")  # fmt: skip
+            query.append(at)
+
+        def labels(drawn: list[np.ndarray]) -> np.ndarray:
+            return np.repeat(np.arange(len(drawn)), [len(at) for at in drawn])
+
+        return Episode(
+            support_index=np.concatenate([clips[n].rows[at] for n, at in zip(classes, support, strict=False)]),
+            support_y=labels(support),
+            query_index=np.concatenate([clips[n].rows[at] for n, at in zip(classes, query, strict=True)]),
+            query_y=labels(query),
+            classes=classes,
+            fixed=len(shape.fixed),
+            domain=domain,
+        )
+
+    def _divide(self, domain: str, rng: np.random.Generator) -> np.ndarray:
+        """Speakers for the support set: few enough to leave all others to the query set, enough for K clips a class.
+
+        Raises:
+            UserError: naming the class for which no division leaves enough clips.
+        """
+        shape, names = self.shape, (*self.emotions, *self.shape.fixed)
+        own = [name for name in names if not self._is_shared(domain, name)]
+        speakers = np.unique(np.concatenate([self.clips[domain][name].speakers for name in own]))
+        counts = np.stack([(self.clips[domain][name].speakers[:, None] == speakers).sum(0) for name in own])
+        shots = np.array([0 if name in shape.fixed else shape.shots for name in own])
+        wanted = np.array([self._wanted(name) for name in own])
+        best, best_share, worst = None, -1.0, own[0]
+        for _ in range(DIVISIONS):
+            order = rng.permutation(len(speakers))
+            supplied = counts[:, order].cumsum(axis=1)
+            enough = (supplied >= shots[:, None]).all(axis=0)
+            if not enough.any():
+                break
+            size = int(enough.argmax()) + 1
+            left = supplied[:, -1] - supplied[:, size - 1]
+            share = float((left / wanted).min())
+            if share > best_share:
+                best, best_share, worst = speakers[order[:size]], share, own[int((left / wanted).argmin())]
+            if best_share >= 1:
+                break
+        needed = min(self._wanted(worst), shape.min_queries)
+        if best is None or best_share * self._wanted(worst) < needed:
+            raise UserError(f"{domain}: class {worst} has too few clips for {shape.shots} support + {needed} query clips "
+                            f"of other speakers ({len(speakers)} speakers); lower tasks.shots or use speakers: mixed")  # fmt: skip
+        return best
+
+    def _is_shared(self, domain: str, name: str) -> bool:
+        """Whether a fixed class comes from the shared clips, whose speakers are no speakers of the domain."""
+        if name not in self.shape.fixed:
+            return False
+        others = np.concatenate([self.clips[domain][emotion].speakers for emotion in self.emotions])
+        return not among(self.clips[domain][name].speakers, others).any()
+
+
+def among(codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """For each code, whether it is one of ``wanted``."""
+    return np.isin(codes, wanted)
+
+
+def shared_clips(clips: Clips, part: str) -> Clips:
+    """The part of the shared clips that training or test tasks use: their speakers are disjoint."""
+    speakers = np.unique(clips.speakers)
+    kept = among(clips.speakers, speakers[::SHARED_TEST_EVERY]) == (part == "test")
+    return Clips(clips.rows[kept], clips.speakers[kept], clips.recordings[kept])

@@ -1,0 +1,39 @@
+"""One few-shot task: what a learner adapts on, and what it is then asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Task:
+    """An N-way or N+F-way K-shot task.
+
+    Attributes:
+        support_x: ``(N·K, coefficients, frames)``.
+        support_y: ``(N·K,)`` int64, outputs 0 … N−1.
+        query_x: ``(queries, coefficients, frames)``.
+        query_y: ``(queries,)`` int64, outputs 0 … N+F−1.
+        classes: The class that each output stands for, N+F names; the F fixed ones last.
+        fixed: F, how many of the last outputs are fixed classes.
+        domain: The language or corpus that the task stays within.
+        support_index: ``(N·K,)`` rows of the feature set's table.
+        query_index: ``(queries,)`` rows of the feature set's table.
+    """
+
+    support_x: torch.Tensor
+    support_y: torch.Tensor
+    query_x: torch.Tensor
+    query_y: torch.Tensor
+    classes: tuple[str, ...]
+    fixed: int
+    domain: str
+    support_index: torch.Tensor
+    query_index: torch.Tensor
+
+    @property
+    def ways(self) -> int:
+        """N, the number of classes in the support set."""
+        return len(self.classes) - self.fixed

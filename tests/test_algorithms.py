@@ -1,0 +1,195 @@
+"""Meta-gradients in float64: against finite differences, closed forms and stock learn2learn."""
+
+from __future__ import annotations
+
+import learn2learn
+import pytest
+import torch
+from conftest import toy_task
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from metaser import algorithms, config, models
+from metaser.algorithms import Learner
+from metaser.parallel import Workers
+from metaser.tasks import Task
+
+
+def settings_of(name: str, **changes: object) -> config.Algorithm:
+    return config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, "steps": 2, **changes})
+
+
+def network(kind: str, task: Task) -> nn.Module:
+    """A smooth net, or the real F-MAML network with its batch normalisation, in float64."""
+    torch.manual_seed(1)
+    height, width = task.query_x.shape[1:]
+    if kind == "tanh":
+        net: nn.Module = nn.Sequential(
+            nn.Flatten(), nn.Linear(height * width, 6), nn.Tanh(), nn.Linear(6, len(task.classes))
+        )
+    else:
+        net = models.build("fmaml-conv", (height, width), len(task.classes), seed=1)
+    return net.double()
+
+
+def task_for(kind: str, fixed: int = 0, seed: int = 0) -> Task:
+    return toy_task(fixed=fixed, seed=seed, shape=(4, 5) if kind == "tanh" else (8, 8))
+
+
+def adapted(
+    net: nn.Module, task: Task, start: dict[str, torch.Tensor], lr: float, steps: int
+) -> dict[str, torch.Tensor]:
+    """The inner loop written anew with torch.func: φ after ``steps`` steps from ``start``, differentiable."""
+    weights = start
+    for _ in range(steps):
+        loss = F.cross_entropy(functional_call(net, weights, task.support_x), task.support_y)
+        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+        weights = {name: w - lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
+    return weights
+
+
+def query_loss(net: nn.Module, task: Task, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    return F.cross_entropy(functional_call(net, weights, task.query_x), task.query_y)
+
+
+def flat(tensors: object) -> torch.Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])  # type: ignore[attr-defined]
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float(((first - second).norm() / second.norm()).detach())
+
+
+def test_maml_is_the_derivative_of_the_adapted_loss_by_finite_differences() -> None:
+    task = task_for("tanh")
+    net = network("tanh", task)
+    learner = algorithms.build(settings_of("maml"), net)
+    gradient = flat(learner.meta_gradient(task).gradients)
+    start = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def loss_at(direction: torch.Tensor, step: float) -> float:
+        pieces = direction.split([w.numel() for w in start.values()])
+        moved = {name: (w + step * d.reshape(w.shape)).requires_grad_()
+                 for (name, w), d in zip(start.items(), pieces, strict=True)}  # fmt: skip
+        return query_loss(net, task, adapted(net, task, moved, lr=0.05, steps=2)).item()
+
+    for seed in range(5):
+        direction = torch.randn(len(gradient), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        step = 1e-4
+        # Fourth-order central difference: truncation and rounding are both near 1e-12 here.
+        slope = (8 * (loss_at(direction, step) - loss_at(direction, -step))
+                 - (loss_at(direction, 2 * step) - loss_at(direction, -2 * step))) / (12 * step)  # fmt: skip
+        assert float(gradient @ direction) == pytest.approx(slope, rel=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["tanh", "conv"])
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("name", "first_order"), [("maml", False), ("fomaml", True)])
+def test_meta_gradients_equal_the_definition_and_stock_learn2learn(
+    kind: str, steps: int, name: str, first_order: bool
+) -> None:
+    task = task_for(kind)
+    net = network(kind, task)
+    result = algorithms.build(settings_of(name, steps=steps), net).meta_gradient(task)
+
+    start = {key: p.detach().clone().requires_grad_() for key, p in net.named_parameters()}
+    end = adapted(net, task, start, lr=0.05, steps=steps)
+    loss = query_loss(net, task, end)
+    wanted = torch.autograd.grad(loss, list((end if first_order else start).values()))
+    assert difference(flat(result.gradients), flat(wanted)) < 1e-12
+    assert result.loss == pytest.approx(loss.item(), rel=1e-12)
+
+    stock = learn2learn.algorithms.MAML(net, lr=0.05, first_order=first_order)
+    clone = stock.clone()
+    for _ in range(steps):
+        clone.adapt(F.cross_entropy(clone(task.support_x), task.support_y))
+    F.cross_entropy(clone(task.query_x), task.query_y).backward()
+    assert difference(flat(result.gradients), flat(p.grad for p in net.parameters())) < 1e-12
+
+
+def test_first_and_second_order_differ() -> None:
+    """Or the two tests above would say little."""
+    task = task_for("tanh")
+    net = network("tanh", task)
+    first, second = (flat(algorithms.build(settings_of(name), net).meta_gradient(task).gradients)
+                     for name in ("fomaml", "maml"))  # fmt: skip
+    assert difference(first, second) > 1e-3
+
+
+@pytest.mark.parametrize(("first_order", "parent"), [(True, "fomaml"), (False, "maml")])
+def test_fmaml_is_its_parent_on_tasks_with_fixed_classes(first_order: bool, parent: str) -> None:
+    task = task_for("conv", fixed=2)
+    net = network("conv", task)
+    ours = algorithms.build(settings_of("fmaml", first_order=first_order), net).meta_gradient(task)
+    theirs = algorithms.build(settings_of(parent), net).meta_gradient(task)
+    assert torch.equal(flat(ours.gradients), flat(theirs.gradients))
+
+
+def test_the_inner_loop_of_fmaml_only_lowers_the_fixed_logits() -> None:
+    """The support set holds no fixed class, so adaptation drives their logits down; the outer gradient pushes back."""
+    task = task_for("tanh", fixed=2)
+    net = network("tanh", task)
+    learner = algorithms.build(settings_of("fmaml", steps=30, inner_lr=0.3), net)
+    start = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    end = adapted(net, task, start, lr=0.3, steps=1)
+    assert ((end["3.bias"] - start["3.bias"])[task.ways :] < 0).all()
+    outer = dict(zip(start, learner.meta_gradient(task).gradients, strict=True))
+    assert (outer["3.bias"][task.ways :] < 0).all(), "descending raises them again"
+
+
+def test_fmaml_refuses_tasks_that_are_not_n_plus_f_way() -> None:
+    plain, fixed = task_for("tanh"), task_for("tanh", fixed=2)
+    learner = algorithms.build(settings_of("fmaml"), network("tanh", plain))
+    with pytest.raises(ValueError, match="fixed class"):
+        learner.meta_gradient(plain)
+    spoilt = Task(**{**vars(fixed), "support_y": fixed.support_y + fixed.fixed})
+    for method in (learner.meta_gradient, learner.predict):
+        with pytest.raises(ValueError, match="support set"):
+            method(spoilt)
+
+
+def learners() -> list[Learner]:
+    task = task_for("conv", fixed=1)
+    return [algorithms.build(settings_of(name), network("conv", task).float()) for name in ("maml", "fomaml", "fmaml")]
+
+
+@pytest.mark.parametrize("learner", learners(), ids=lambda learner: learner.settings.name)
+def test_threads_change_nothing_and_nothing_changes_the_learner(learner: Learner) -> None:
+    tasks = [toy_task(fixed=1, seed=seed, shape=(8, 8), dtype=torch.float32) for seed in range(6)]
+    before = flat(learner.parameters()).clone()
+    with Workers(1) as one, Workers(3) as three:
+        for method in (lambda task: flat(learner.meta_gradient(task).gradients), learner.predict):
+            for first, second in zip(one.map(method, tasks), three.map(method, tasks), strict=True):
+                assert torch.equal(first, second)
+    assert torch.equal(before, flat(learner.parameters()))
+    assert all(parameter.grad is None for parameter in learner.parameters())
+
+
+def test_prediction_adapts_with_the_test_steps() -> None:
+    task = task_for("tanh")
+    net = network("tanh", task)
+    start = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    predicted = algorithms.build(settings_of("maml", test_steps=5), net).predict(task)
+    wanted = functional_call(net, adapted(net, task, start, lr=0.05, steps=5), task.query_x)
+    assert difference(predicted, wanted) < 1e-12
+    assert not predicted.requires_grad
+
+
+def test_models_have_the_published_sizes() -> None:
+    """FACTS: 64·3·3 = 576 features, 115,975 parameters with 5 + 2 outputs."""
+    net = models.build("fmaml-conv", (40, 40), 7, seed=0)
+    assert net.head.in_features == 576
+    assert sum(p.numel() for p in net.parameters()) == 115_975
+    pooled = models.build("fmaml-pooled", (40, 300), 7, seed=0)
+    assert pooled.head.in_features == 576
+    for model, shape in ((net, (3, 40, 40)), (pooled, (3, 40, 300)), (pooled, (3, 40, 40))):
+        assert model(torch.randn(shape)).shape == (3, 7)
+
+
+def test_initial_weights_depend_on_the_seed_and_leave_the_global_state() -> None:
+    state = torch.random.get_rng_state()
+    first, again, other = (flat(models.build("fmaml-conv", (40, 40), 7, seed).parameters()) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(state, torch.random.get_rng_state())

@@ -1,0 +1,421 @@
+"""Every corpus's grammar and layout, on made-up trees; and the real corpora's counts where METASER_DATA names them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import openpyxl
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metaser.corpora import CORPORA, find
+from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance
+from metaser.corpora.emofilm import LEGEND
+from metaser.corpora.folder import Folder
+from metaser.errors import UserError
+
+#: Corpus, path in its owners' layout, what it says.
+NAMES = [
+    ("emodb", "wav/03a01Fa", ("03", "m", "happiness", "a01", "de")),
+    ("emodb", "wav/16b10Lb", ("16", "f", "boredom", "b10", "de")),
+    ("emodb", "wav/14a07Ac", ("14", "f", "fear", "a07", "de")),
+    ("ravdess", "Actor_12/03-01-06-01-02-01-12", ("12", "f", "fear", "02", "en")),
+    ("ravdess", "Actor_01/03-01-02-02-01-02-01", ("01", "m", "calm", "01", "en")),
+    ("ravdess", "Actor_24/03-01-01-01-01-02-24", ("24", "f", "neutral", "01", "en")),
+    ("tess", "OAF_Pleasant_surprise/OAF_back_ps", ("OAF", "f", "surprise", "back", "en")),
+    ("tess", "YAF_angry/YAF_germ_angry", ("YAF", "f", "anger", "germ", "en")),
+    ("tess", "OAF_neutral/OA_bite_neutral", ("OAF", "f", "neutral", "bite", "en")),
+    ("savee", "AudioData/DC/a01", ("DC", "m", "anger", "a01", "en")),
+    ("savee", "AudioData/KL/sa15", ("KL", "m", "sadness", "sa15", "en")),
+    ("savee", "DC_su03", ("DC", "m", "surprise", "su03", "en")),
+    ("savee", "ALL/JK_n30", ("JK", "m", "neutral", "n30", "en")),
+    ("emovo", "f1/dis-f1-b1", ("f1", "f", "disgust", "b1", "it")),
+    ("emovo", "m3/sor-m3-n5", ("m3", "m", "surprise", "n5", "it")),
+    ("shemo", "female/F03S02", ("F03", "f", "sadness", "", "fa")),
+    ("shemo", "male/M25W101", ("M25", "m", "surprise", "", "fa")),
+    ("urdu", "Angry/SM1_F10_A010", ("SM1", "m", "anger", "", "ur")),
+    ("urdu", "Happy/SF1_F4_H04", ("SF1", "f", "happiness", "", "ur")),
+    ("urdu", "Neutral/SM5_F72_N0100", ("SM5", "m", "neutral", "", "ur")),
+    ("emofilm", "wav_corpus/f_ans001aen", ("", "f", "fear", "f_ans001", "en")),
+    ("emofilm", "wav_corpus/m_gio119ses", ("", "m", "happiness", "m_gio119", "es")),
+    ("iemocap", "Session1/sentences/wav/Ses01F_impro04/Ses01F_impro04_M003", ("Ses01M", "m", "", "impro04", "en")),
+    ("iemocap", "Ses05M_script01_1b_F012", ("Ses05F", "f", "", "script01_1b", "en")),
+    ("iemocap", "Ses03M_impro08a_M012", ("Ses03M", "m", "", "impro08a", "en")),
+]  # fmt: skip
+
+#: Names that nearly fit.
+NEAR_MISSES = [
+    ("emodb", "wav/07a01Fa"), ("emodb", "wav/03a03Fa"), ("emodb", "wav/03a01Xa"), ("emodb", "wav/03a01F"),
+    ("emodb", "wav/03a01Fa (1)"), ("emodb", "wav/03b11Fa"),
+    ("ravdess", "Actor_01/03-02-01-01-01-01-01"), ("ravdess", "Actor_01/01-01-01-01-01-01-01"),
+    ("ravdess", "Actor_01/03-01-01-02-01-01-01"), ("ravdess", "Actor_01/03-01-09-01-01-01-01"),
+    ("ravdess", "Actor_25/03-01-03-01-01-01-25"), ("ravdess", "Actor_01/03-01-03-01-03-01-01"),
+    ("ravdess", "Actor_01/03-01-03-01-01-01-00"),
+    ("tess", "OAF_back_calm"), ("tess", "OBF_back_angry"), ("tess", "YA_back_angry"), ("tess", "OAF__angry"),
+    ("savee", "AudioData/DC/a16"), ("savee", "AudioData/DC/n31"), ("savee", "AudioData/DC/a00"),
+    ("savee", "AudioData/XX/a01"), ("savee", "a01"), ("savee", "AudioData/JE/DC_a01"), ("savee", "AudioData/DC/s01"),
+    ("emovo", "f1/dis-f4-b1"), ("emovo", "f1/dis-f1-b4"), ("emovo", "f1/ans-f1-b1"), ("emovo", "f1/dis-f1"),
+    ("shemo", "female/X03S02"), ("shemo", "female/F03B02"), ("shemo", "female/F3S02"), ("shemo", "female/F03S2"),
+    ("urdu", "Angry/SX1_F10_A010"), ("urdu", "Angry/SM1_F10_B010"), ("urdu", "Angry/SM1_A010"),
+    ("emofilm", "f_ans001afr"), ("emofilm", "f_ans01aen"), ("emofilm", "x_ans001aen"), ("emofilm", "f_neu001aen"),
+    ("emofilm", "f_ans001en"),
+    ("iemocap", "Ses06F_impro04_M003"), ("iemocap", "Ses01F_impro04"), ("iemocap", "Ses01F_impro04_X003"),
+    ("iemocap", "Ses01F_impro04_MXX3"), ("iemocap", "Ses01F_scene04_M003"),
+]  # fmt: skip
+
+
+def write(path: Path, rate: int = 16000, channels: int = 1, seed: int = 0) -> Path:
+    """A twentieth of a second of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (rate // 20, channels))
+    soundfile.write(path, noise, rate)
+    return path
+
+
+def parse(corpus: str, stem: str) -> Utterance | None:
+    return find(corpus).parse(PurePosixPath(f"{stem}.wav"))
+
+
+def fails(call, *words: object) -> None:
+    """The call is a user's mistake, told in one line that has all the words in it."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message
+
+
+# --- the registry and its facts ---
+
+
+def test_the_nine_corpora_are_found_by_name_in_any_case():
+    nine = {"emofilm", "emodb", "ravdess", "tess", "savee", "iemocap", "emovo", "shemo", "urdu"}
+    assert nine <= set(CORPORA)
+    assert all(find(name.upper()).name == name for name in nine)
+
+
+def test_an_unknown_name_is_told_with_the_nearest():
+    fails(lambda: find("emobd"), "'emobd'", "did you mean 'emodb'?")
+
+
+def test_the_registry_imports_no_torch():
+    code = "import sys, metaser.corpora; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("emofilm", 1115), ("emodb", 535), ("ravdess", 1440), ("tess", 2800), ("savee", 480), ("iemocap", 7532),
+     ("emovo", 588), ("shemo", 3000), ("urdu", 400)],
+)  # fmt: skip
+def test_the_expected_counts_add_up(name, total):
+    corpus = find(name)
+    assert corpus.expected.total == total
+    assert set(corpus.expected.emotions) <= set(EMOTIONS)
+    if not isinstance(corpus.expected.speakers, int):
+        assert sum(corpus.expected.speakers.values()) == total
+    assert all((corpus.title, corpus.languages, corpus.licence, corpus.home, corpus.access))
+
+
+@pytest.mark.parametrize("name", ["ravdess", "tess", "urdu"])
+def test_listed_stems_fit_the_grammar_and_groups_are_disjoint(name):
+    corpus = find(name)
+    grouped = [stem for stems in corpus.same_audio for stem in stems]
+    assert len(set(grouped)) == len(grouped)
+    assert set(grouped) <= set(corpus.oddities)
+    assert all(parse(name, stem) for stem in corpus.oddities)
+
+
+# --- grammars ---
+
+
+@pytest.mark.parametrize(("corpus", "stem", "said"), NAMES)
+def test_a_name_says_what_it_says(corpus, stem, said):
+    assert parse(corpus, stem) == Utterance(*said)
+    assert find(corpus).parse(PurePosixPath(f"{stem}.flac")) == Utterance(*said)
+
+
+@pytest.mark.parametrize(("corpus", "stem"), NEAR_MISSES)
+def test_a_near_miss_is_not_read(corpus, stem):
+    assert parse(corpus, stem) is None
+
+
+STEMS = st.sampled_from([(corpus, stem) for corpus, stem, _ in NAMES])
+FIXED_LENGTH = st.sampled_from(
+    [(corpus, stem) for corpus, stem, _ in NAMES if corpus in ("emodb", "ravdess", "emovo", "emofilm")]
+)
+
+
+@given(STEMS, st.sampled_from(" .#()é٣\n"), st.data())
+def test_a_foreign_character_anywhere_is_not_read(named, character, data):
+    corpus, stem = named
+    place = data.draw(st.integers(stem.rfind("/") + 1, len(stem)))
+    assert parse(corpus, stem[:place] + character + stem[place:]) is None
+
+
+@given(FIXED_LENGTH, st.data())
+def test_a_lost_or_doubled_character_is_not_read(named, data):
+    corpus, stem = named
+    name = PurePosixPath(stem).name
+    place = data.draw(st.integers(0, len(name) - 1))
+    times = data.draw(st.sampled_from([0, 2]))
+    assert parse(corpus, name[:place] + times * name[place] + name[place + 1 :]) is None
+
+
+@given(STEMS.filter(lambda named: named[0] != "ravdess"))
+def test_another_case_is_not_read(named):
+    corpus, stem = named
+    path = PurePosixPath(stem)
+    assert parse(corpus, str(path.with_name(path.name.swapcase()))) is None
+
+
+@given(st.sampled_from(list(find("emodb").expected.speakers)), st.sampled_from("WLEAFTN"), st.sampled_from("abcdef"))
+def test_emodb_reads_every_combination(speaker, letter, version):
+    found = parse("emodb", f"{speaker}b03{letter}{version}")
+    assert found is not None
+    assert (found.speaker, found.text) == (speaker, "b03")
+
+
+@given(st.integers(1, 8), st.integers(1, 2), st.integers(1, 2), st.integers(1, 2), st.integers(1, 24))
+def test_ravdess_reads_its_design_and_no_strong_neutral(emotion, intensity, statement, repetition, actor):
+    found = parse("ravdess", f"03-01-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}")
+    assert (found is None) == (emotion == 1 and intensity == 2)
+    if found is not None:
+        assert found.gender == ("f" if actor % 2 == 0 else "m")
+        assert int(found.speaker) == actor
+
+
+# --- trees ---
+
+
+def test_a_scan_is_a_sorted_table_with_the_misnamed_aside(tmp_path):
+    write(tmp_path / "wav/08a01Fa.flac", channels=2)
+    write(tmp_path / "wav/03a01Fa.WAV", rate=8000)
+    write(tmp_path / "wav/._03a01Fa.wav")
+    wrong = write(tmp_path / "wav/song.wav")
+    scan = find("emodb").scan(tmp_path)
+    assert list(scan.table.columns) == list(COLUMNS)
+    assert [Path(path).name for path in scan.table["path"]] == ["03a01Fa.WAV", "08a01Fa.flac"]
+    assert list(scan.table["group"]) == ["emodb/wav/03a01Fa", "emodb/wav/08a01Fa"]
+    assert scan.misnamed == [wrong]
+
+
+def test_an_empty_folder_is_told_with_where_to_get_the_corpus(tmp_path):
+    write(tmp_path / "song.wav")
+    fails(lambda: find("tess").scan(tmp_path), "tess", tmp_path, "TSpace")
+
+
+def test_clips_of_one_audio_are_in_one_group(tmp_path):
+    for name in ("03-01-03-01-02-01-07", "03-01-03-01-02-02-07", "03-01-03-01-01-01-07"):
+        write(tmp_path / f"Actor_07/{name}.wav")
+    groups = find("ravdess").scan(tmp_path).table.set_index("text")["group"]
+    assert groups.loc["02"].nunique() == 1
+    assert groups.nunique() == 2
+
+
+def test_savee_layouts_agree(tmp_path):
+    names = [("DC", "a01"), ("JE", "sa15"), ("KL", "n30")]
+    for speaker, sentence in names:
+        write(tmp_path / f"official/AudioData/{speaker}/{sentence}.wav")
+        write(tmp_path / f"flat/{speaker}_{sentence}.wav")
+    official, flat = (find("savee").scan(tmp_path / layout).table for layout in ("official", "flat"))
+    columns = ["speaker", "gender", "emotion", "text"]
+    assert official[columns].equals(flat[columns])
+    assert len(flat) == len(names)
+
+
+@pytest.fixture
+def iemocap(tmp_path):
+    """One session with a turn for each rule."""
+    for turn in ("F000", "F001", "M000", "M001"):
+        write(tmp_path / f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav")
+    write(tmp_path / "Session1/dialog/wav/Ses01F_impro01.wav", channels=2)
+    labels = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    labels.parent.mkdir(parents=True)
+    labels.write_text(
+        "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+        "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\n"
+        "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
+        "[10.01 - 11.39]\tSes01F_impro01_F001\txxx\t[2.5, 2.5, 2.5]\n\n"
+        "[12.01 - 13.39]\tSes01F_impro01_M000\texc\t[2.5, 2.5, 2.5]\n"
+    )
+    (labels.parent / "._Ses01F_impro01.txt").write_bytes(b"\x00\xff\xfe")
+    (labels.parent / "Categorical").mkdir()
+    (labels.parent / "Categorical/Ses01F_impro01_e2.txt").write_text("Ses01F_impro01_M001 :Anger; ()\n")
+    return tmp_path, labels
+
+
+def test_iemocap_keeps_agreed_turns_only(iemocap):
+    scan = find("iemocap").scan(iemocap[0])
+    rows = scan.table[["speaker", "gender", "emotion", "text"]].to_numpy().tolist()
+    assert rows == [["Ses01F", "f", "neutral", "impro01"], ["Ses01M", "m", "excitement", "impro01"]]
+    assert scan.misnamed == []
+
+
+def test_iemocap_lists_the_misnamed(iemocap):
+    wrong = write(iemocap[0] / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_Fxx0.wav")
+    assert find("iemocap").scan(iemocap[0]).misnamed == [wrong]
+
+
+def test_iemocap_label_files_are_checked(iemocap):
+    root, labels = iemocap
+    labels.write_text(labels.read_text().replace("exc", "exx"))
+    fails(lambda: find("iemocap").scan(root), labels, "line 9", "'exx'", "did you mean 'exc'?")
+    labels.write_bytes(b"\xff\xfe\x00")
+    fails(lambda: find("iemocap").scan(root), labels)
+    labels.unlink()
+    fails(lambda: find("iemocap").scan(root), root, "EmoEvaluation")
+
+
+def legend(path: Path, sheets: dict[str, list[list[object]]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_emofilm_takes_speakers_from_the_legend(tmp_path):
+    for name in ("f_ans001aen", "f_ans001ait", "f_dis002bes", "m_rab003aen"):
+        write(tmp_path / f"wav_corpus/{name}.wav")
+    assert set(find("emofilm").scan(tmp_path).table["speaker"]) == {""}
+    header = ["file", "Speaker ", "film"]
+    women = [header, ["f_ans001aen.wav", "  Jane  DOE", "A"], ["F_ANS001ait", "jane doe ", "A"]]
+    men = [header, ["m_rab003aen", "????", None], [None, None, None]]
+    legend(tmp_path / LEGEND, {"Female": women, "male": men})
+    table = find("emofilm").scan(tmp_path).table
+    assert list(table["speaker"]) == ["jane doe", "jane doe", "", ""]
+    assert list(table["text"]) == ["f_ans001", "f_ans001", "f_dis002", "m_rab003"]
+    assert list(table["language"]) == ["en", "it", "es", "en"]
+
+
+def test_a_broken_legend_is_told(tmp_path):
+    write(tmp_path / "wav_corpus/f_ans001aen.wav")
+    path = tmp_path / LEGEND
+    path.write_text("not a workbook")
+    fails(lambda: find("emofilm").scan(tmp_path), path, "workbook")
+    legend(path, {"female": [["file", "speaker"]]})
+    fails(lambda: find("emofilm").scan(tmp_path), path, "'male'")
+    legend(path, {"female": [["file", "film"]], "male": []})
+    fails(lambda: find("emofilm").scan(tmp_path), path, "'female'", "'speaker'")
+
+
+# --- a user's own clips ---
+
+
+def test_a_tree_of_ones_own(tmp_path):
+    for name in ("anna/Angry/1.wav", "anna/smug/2.wav", "happy/3.flac", "wut/4.wav"):
+        write(tmp_path / name)
+    wrong = [write(tmp_path / name) for name in ("anger/bob/5.wav", "carl/x/sad/6.wav", "loose.wav")]
+    corpus = Folder("mine", tmp_path, "de", {"Wut": "anger"})
+    scan = corpus.scan(corpus.folder(Path("/nowhere")))
+    rows = scan.table[["speaker", "emotion", "language", "corpus"]].to_numpy().tolist()
+    assert rows == [
+        ["anna", "anger", "de", "mine"], ["anna", "smug", "de", "mine"], ["", "happiness", "de", "mine"],
+        ["", "anger", "de", "mine"],
+    ]  # fmt: skip
+    assert scan.misnamed == wrong
+
+
+def test_a_tree_without_emotions_is_told(tmp_path):
+    write(tmp_path / "loose.wav")
+    fails(lambda: Folder("mine", tmp_path, "de").scan(tmp_path), "mine", tmp_path, "emotion/*.wav")
+    fails(lambda: Folder("mine", tmp_path / "no", "de").scan(tmp_path / "no"), "mine", tmp_path / "no")
+
+
+def test_a_csv_of_ones_own(tmp_path):
+    write(tmp_path / "b.wav")
+    write(tmp_path / "deep/a, b.wav")
+    path = tmp_path / "list.csv"
+    path.write_text('﻿Path, Emotion,gender,speaker,language\nb.wav,Joy,Female,s1,\n\n"deep/a, b.wav",smug,,,fr\n')
+    table = Folder("mine", path, "de").scan(path).table
+    assert table[["speaker", "gender", "emotion", "language", "text", "group"]].to_numpy().tolist() == [
+        ["s1", "f", "happiness", "de", "", "mine/b"],
+        ["", "", "smug", "fr", "", "mine/deep/a, b"],
+    ]
+    assert all(Path(clip).is_file() for clip in table["path"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["row 1", "'path'", "empty"]),
+        (b"path,emotion\n", ["no row"]),
+        (b"path;emotion\na.wav;sad\n", ["row 1", "'path'", "path;emotion"]),
+        (b"path,speaker\na.wav,x\n", ["row 1", "'emotion'"]),
+        (b"path,emotion\na.wav,sad\nb.wav,sad\n", ["row 3", "b.wav"]),
+        (b"path,emotion\na.wav,\n", ["row 2", "no emotion"]),
+        (b"path,emotion\n,sad\n", ["row 2", "no path"]),
+        (b"path,emotion\na.wav,sad,x\n", ["row 2", "3 fields"]),
+        (b"path,emotion\na.wav\n", ["row 2", "1 fields"]),
+        (b"path,emotion\na.wav,sad\na.wav,happy\n", ["row 3", "row 2", "a.wav"]),
+        (b"path,emotion,gender\na.wav,sad,x\n", ["row 2", "gender 'x'"]),
+        (b"path,emotion\na.wav,w\xfctend\n", ["UTF-8"]),
+        (b'path,emotion\n"a.wav"x,sad\n', ["row 2"]),
+        (b"path,emotion\n" + b"x" * 5000 + b".wav,sad\n", ["row 2", "no file"]),
+    ],
+)
+def test_a_bad_csv_is_told_with_its_row(tmp_path, content, words):
+    write(tmp_path / "a.wav")
+    path = tmp_path / "list.csv"
+    path.write_bytes(content)
+    fails(lambda: Folder("mine", path, "de").scan(path), path, *words)
+
+
+# --- the real corpora ---
+
+DATA = os.environ.get("METASER_DATA", "")
+
+
+def real(name: str):
+    folder = find(name).folder(Path(DATA)) if DATA else None
+    if folder is None:
+        pytest.skip(f"METASER_DATA names no folder with {name}")
+    return find(name).scan(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("emodb", {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79,
+                   "sadness": 62}),
+        ("emovo", dict.fromkeys(["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"], 84)),
+        ("urdu", dict.fromkeys(["anger", "happiness", "neutral", "sadness"], 100)),
+    ],
+)  # fmt: skip
+def test_a_whole_corpus_has_its_published_counts(name, counts):
+    scan = real(name)
+    assert scan.table["emotion"].value_counts().to_dict() == counts
+    assert scan.misnamed == []
+    speakers = find(name).expected.speakers
+    found = scan.table["speaker"].value_counts().to_dict()
+    assert (len(found) if isinstance(speakers, int) else found) == speakers
+
+
+def test_urdu_speakers_give_their_emotion_away():
+    table = real("urdu").table
+    emotions = table.groupby("speaker")["emotion"].nunique()
+    assert sorted(emotions[emotions > 1].index) == ["SM3", "SM5", "SM6"]
+
+
+@pytest.mark.parametrize("name", ["ravdess", "tess"])
+def test_a_corpus_that_may_be_a_subset_is_within_its_counts(name):
+    scan = real(name)
+    expected = find(name).expected
+    assert scan.misnamed == []
+    for emotion, count in scan.table["emotion"].value_counts().items():
+        assert count <= expected.emotions[emotion]
+    assert set(scan.table["speaker"]) == set(expected.speakers)
+    if name == "tess" and len(scan.table) == 482:
+        assert scan.table["speaker"].value_counts().to_dict() == {"OAF": 242, "YAF": 240}
+        assert any("OA_bite_neutral" in path for path in scan.table["path"])
