@@ -57,7 +57,11 @@ def run(
     from metaser.experiment import Run, load
 
     module = load(experiment)
-    module.run(Run(experiment, variant, setting or [], results))
+    try:
+        module.run(Run(experiment, variant, setting or [], results))
+    except KeyboardInterrupt:
+        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @data.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,11 +31,24 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = str(error).replace("\n", " ").removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
         raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
+    if is_cut_short(path):
+        raise UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
     if samples.shape[0] == 0:
         raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: holds NaN or infinite samples; remove it or fetch it anew")
     return samples.mean(axis=1), int(rate)
+
+
+def is_cut_short(path: str | Path) -> bool:
+    """Whether a WAV file is shorter than its RIFF header says; libsndfile would read what is there and be silent.
+
+    Sizes near the field's limit are what encoders write that do not know the length beforehand: they say nothing.
+    """
+    with open(path, "rb") as handle:
+        header = handle.read(8)
+    size = int.from_bytes(header[4:8], "little")
+    return header[:4] == b"RIFF" and size < 0x7FFF0000 and os.path.getsize(path) < size + 8
 
 
 def read_waveform(path: str | Path, rate: int) -> torch.Tensor:

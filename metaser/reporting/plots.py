@@ -54,7 +54,8 @@ def curves(metrics: pd.DataFrame, titles: Mapping[str, str], caption: str, path:
             axis.grid(alpha=0.3)
     for axis in axes[-1]:
         axis.set_xlabel("meta-iteration")
-    axes[0][0].legend(fontsize=7)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.05))
     figure.suptitle(
         f"{caption}\nmean over seeds, band: smallest to largest seed; the test curve chooses nothing", fontsize=9
     )

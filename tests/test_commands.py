@@ -1,0 +1,379 @@
+"""The commands as a user runs them: whole runs in small, and every mistake as one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import EMOTIONS, REPOSITORY, needs_corpora
+
+from metaser import cli
+
+FMAML = REPOSITORY / "experiments" / "fmaml"
+SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
+         "evaluation.tasks=3", "seeds=[0]")  # fmt: skip
+Result = subprocess.CompletedProcess
+
+
+def metaser(*arguments: object, data: object = None) -> Result:
+    """The command's entry point, called in this process (a new one spends seconds on imports); ``data`` is METASER_DATA."""
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["metaser", *map(str, arguments)])
+        patch.delenv("METASER_DATA", raising=False)
+        if data:
+            patch.setenv("METASER_DATA", str(data))
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                cli.main()
+            except SystemExit as leaving:
+                code = int(leaving.code or 0)
+    return Result(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def process(*arguments: object) -> Result:
+    """The command in a process of its own, without METASER_DATA."""
+    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
+    command = [sys.executable, "-m", "metaser", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=REPOSITORY, check=False)
+
+
+def small(results: Path, *settings: str) -> list[object]:
+    chosen = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
+    return ["run", FMAML, "--variant", "5shot", "--results", results, *chosen]
+
+
+def run(results: Path, *settings: str, data: object = None) -> Result:
+    return metaser(*small(results, *settings), data=data)
+
+
+def assert_refused(result: Result, *parts: str) -> None:
+    """One line on standard error (after what was announced), exit code 2, no traceback."""
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("metaser: ")
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in last, last
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    results = tmp_path_factory.mktemp("results")
+    return results / "fmaml" / "5shot" / "synthetic", process(*small(results))
+
+
+def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    assert result.returncode == 0, result.stderr
+    assert "SYNTHETIC" in result.stderr
+    assert "gym" not in (result.stdout + result.stderr).lower()
+    assert "Warning" not in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "accuracy.png", "confusion.csv", "confusion.png", "curves.png", "metrics.csv", "run.json", "summary.csv",
+        "table.md", "timing.csv",
+    ]  # fmt: skip
+    table = (folder / "table.md").read_text()
+    assert table in result.stdout
+    assert table.count("SYNTHETIC") > 2
+    assert "accuracy, 7 classes" in table
+    assert "accuracy, 5 emotions only" in table
+    assert "69.71" in table, "the paper's own number, in its own table"
+
+    summary = pd.read_csv(folder / "summary.csv")
+    assert list(summary.columns) == ["experiment", "variant", "algorithm", "protocol", "data", "source", "target",
+                                     "shots", "metric", "mean", "ci95", "n_tasks", "n_seeds", "paper"]  # fmt: skip
+    assert set(summary["data"]) == {"synthetic"}
+    assert set(summary["protocol"]) == {"paper", "strict"}
+    assert summary["paper"].isna().all(), "no paper has numbers on synthetic data"
+    wanted = {"loss", "accuracy", "accuracy_emotions", "macro_f1", "uar", "recall_neutral", "recall_silence"}
+    assert wanted | {f"recall_{emotion}" for emotion in EMOTIONS} == set(summary["metric"])
+    shares = summary[summary["metric"] != "loss"]
+    assert shares["mean"].between(0, 1).all()
+    assert (summary["n_tasks"] == 3).all()
+    for target, source in summary[["target", "source"]].drop_duplicates().itertuples(index=False):
+        assert target not in source.split("+")
+
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert set(metrics["split"]) == {"train", "monitor", "test"}
+    assert sorted(metrics.loc[metrics["split"] == "monitor", "iteration"].unique()) == [0, 1, 2]
+    timing = pd.read_csv(folder / "timing.csv")
+    assert list(timing.columns) == list(summary.columns)
+    assert (timing["mean"] > 0).all()
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["data"]["kind"] == "synthetic"
+    assert {"commit", "versions", "hardware", "settings", "seconds_per_100_epochs", "wall_seconds"} <= facts.keys()
+    confusion = pd.read_csv(folder / "confusion.csv")
+    assert confusion["count"].sum() == 2 * 5 * 3 * (5 * 25 + 2 * 10), "protocols × languages × tasks × query clips"
+
+
+def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    """Every file but the two with measured times is the same to the byte."""
+    folder, _ = finished
+    assert process(*small(tmp_path)).returncode == 0
+    again = tmp_path / "fmaml" / "5shot" / "synthetic"
+    for name in (
+        "metrics.csv",
+        "summary.csv",
+        "confusion.csv",
+        "table.md",
+        "curves.png",
+        "accuracy.png",
+        "confusion.png",
+    ):
+        assert (folder / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def clip(path: Path, seed: int = 0, samples: int = 4000, rate: int = 16000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, 0.1 * rng.standard_normal(samples), rate, subtype="PCM_16")
+
+
+TEXTS = ("a01", "a02", "a04", "a05", "a07")
+
+
+def emodb(root: Path, clips: int = 5) -> None:
+    """A made-up EMO-DB: ``clips`` takes of each emotion by each of four speakers."""
+    for speaker in ("03", "08", "09", "10"):
+        for letter in "AEFLNTW":
+            for take in range(clips):
+                clip(root / "emodb" / "wav" / f"{speaker}{TEXTS[take % 5]}{letter}{'abcdef'[take // 5]}.wav", seed=take)
+
+
+def emovo(root: Path, clips: int = 5) -> None:
+    sentences = [
+        f"{kind}{number}" for kind, most in (("b", 3), ("l", 4), ("n", 5), ("d", 2)) for number in range(1, most + 1)
+    ]
+    for speaker in ("f1", "f2", "m1", "m2"):
+        for emotion in ("dis", "gio", "neu", "pau", "rab", "sor", "tri"):
+            for sentence in sentences[:clips]:
+                clip(root / "emovo" / speaker / f"{emotion}-{speaker}-{sentence}.wav")
+
+
+def emofilm(root: Path, clips: int = 20) -> None:
+    for language in ("en", "it", "es"):
+        for emotion in ("ans", "dis", "gio", "rab", "tri"):
+            for scene in range(clips):
+                clip(root / "emofilm" / "wav_corpus" / f"{'fm'[scene % 2]}_{emotion}{scene:03}a{language}.wav")
+
+
+FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",
+       "evaluation.fixed_queries=3")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def open_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("open")
+    emodb(root)
+    emovo(root)
+    return root
+
+
+def test_the_open_corpora_are_used_as_far_as_they_are_there(open_root: Path, tmp_path: Path) -> None:
+    result = run(tmp_path, *FEW, data=open_root)
+    assert result.returncode == 0, result.stderr
+    assert "left out: ravdess" in result.stderr
+    assert "SYNTHETIC" not in result.stderr + result.stdout
+    summary = pd.read_csv(tmp_path / "fmaml" / "5shot" / "real" / "summary.csv")
+    assert set(summary["target"]) == {"de", "it"}
+    assert set(summary["data"]) == {"real"}
+    assert summary["paper"].isna().all(), "EMOVO is not the paper's Italian"
+    assert "German (EMODB)" in (tmp_path / "fmaml" / "5shot" / "real" / "table.md").read_text()
+
+
+def test_emofilm_runs_the_papers_three_experiments_with_borrowed_neutral(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    emofilm(root)
+    emodb(root)
+    result = run(tmp_path / "results", *FEW, "tasks.speakers=mixed", data=root)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "results" / "fmaml" / "5shot" / "real"
+    summary = pd.read_csv(folder / "summary.csv")
+    assert set(summary["target"]) == {"en", "es", "it"}
+    beside = summary[summary["metric"] == "accuracy"].set_index(["protocol", "target"])["paper"]
+    assert beside["paper"].to_dict() == {"en": 0.6971, "es": 0.6885, "it": 0.6913}
+    assert "borrowed" in (folder / "table.md").read_text()
+
+    lone = tmp_path / "lone"
+    emofilm(lone, clips=3)
+    assert_refused(run(tmp_path / "none", *FEW, data=lone), "fixed class neutral", "emodb")
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        (["tasks.shots=0"], ["tasks.shots", "not 0"]),
+        (["tasks.shots=-3"], ["tasks.shots", "not -3"]),
+        (["training.iteration=1"], ["unknown key training.iteration", "'iterations'"]),
+        (["algorithms.fmaml.name=fmlam"], ["unknown name 'fmlam'", "'fmaml'"]),
+        (["model.name=conv"], ["unknown name 'conv'", "fmaml-conv"]),
+        (["features.recipe=fmalm"], ["fmalm", "'fmaml"]),
+        (["data.collections.synthetic.corpora=[synthetc]"], ["synthetc", "'synthetic'"]),
+        (["data.use=open"], ["open lacks emodb", "METASER_DATA"]),
+        (["tasks.shots=70"], ["x-", "class ", "72 clips", "70 support"]),
+        (["tasks.ways=6"], ["tasks.ways", "6 of 5"]),
+        (["data.emotions=[fear, joy]", "tasks.ways=2"], ["class joy has 0 clips"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_leaves_nothing(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
+    # The protocols set the recipe and the speakers themselves, so they are overridden last.
+    assert_refused(run(tmp_path / "results", *settings), *parts)
+    assert not list((tmp_path / "results").rglob("*"))
+
+
+Spoil = Callable[[Path], object]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (lambda path: path.write_bytes(b""), ["not readable as audio"]),
+        (lambda path: path.write_bytes(b"RIFF" + bytes(40)), ["not readable as audio"]),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), ["truncated"]),
+        (lambda path: soundfile.write(path, np.zeros(0), 16000), ["holds no samples"]),
+        (lambda path: soundfile.write(path, np.full(4000, np.nan), 16000, subtype="FLOAT"), ["NaN"]),
+        (lambda path: path.rename(path.with_name("what.wav")), ["what.wav", "is not named as"]),
+    ],
+    ids=["empty", "corrupt", "truncated", "zero-length", "nan", "misnamed"],
+)
+def test_a_bad_clip_is_named_and_nothing_is_written(tmp_path: Path, spoil: Spoil, parts: list[str]) -> None:
+    root = tmp_path / "data"
+    emodb(root, clips=3)
+    emovo(root, clips=3)
+    victim = root / "emodb" / "wav" / "08a02Wa.wav"
+    spoil(victim)
+    where = [] if "what.wav" in parts else [str(victim)]
+    assert_refused(run(tmp_path / "results", *FEW, data=root), *where, *parts)
+    assert not list((tmp_path / "results").rglob("*"))
+
+
+def test_missing_data_roots_corpora_and_results_folders_are_named(tmp_path: Path, open_root: Path) -> None:
+    absent, empty, file = tmp_path / "absent", tmp_path / "empty", tmp_path / "file"
+    empty.mkdir()
+    file.write_text("")
+    assert_refused(run(tmp_path / "r", data=absent), "METASER_DATA", str(absent))
+    assert_refused(run(tmp_path / "r", data=file), "METASER_DATA", "is a file")
+    assert_refused(run(tmp_path / "r", data=empty), str(empty), "open lacks emodb, ravdess, emovo", "data list")
+    (empty / "emodb").mkdir()
+    (empty / "emovo").mkdir()
+    assert_refused(run(tmp_path / "r", data=empty), "emodb", str(empty / "emodb"))
+    assert_refused(run(file, *FEW, data=open_root), str(file), "writable folder")
+    assert_refused(metaser("run", tmp_path), "no experiment", "run.py")
+    assert_refused(metaser("run", FMAML), "choose a variant", "5shot")
+    assert_refused(metaser("run", FMAML, "--variant", "6shot"), "unknown variant '6shot'")
+    assert not (tmp_path / "r").exists() or not list((tmp_path / "r").rglob("*"))
+
+
+def test_ctrl_c_ends_a_run_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
+    command = [sys.executable, "-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--results", str(tmp_path),
+               "--set", "training.iterations=100000"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
+        log = tmp_path / "fmaml" / "5shot" / ".synthetic.partial" / "metrics.csv"
+        while running.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 3):
+            pass  # until it has trained for a while
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate()
+    assert running.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("metaser: stopped")
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_data_list_shows_what_is_there_and_how_to_get_the_rest(open_root: Path) -> None:
+    listed = metaser("data", "list", data=open_root)
+    assert listed.returncode == 0
+    assert f"140 of 535 clips in {open_root / 'emodb'}" in listed.stdout
+    for name in ("emofilm", "ravdess", "tess", "savee", "iemocap", "shemo", "urdu"):
+        assert name in listed.stdout
+    assert "not there" in listed.stdout
+    assert "none; set METASER_DATA" in metaser("data", "list").stdout
+    assert_refused(metaser("data", "list", data=open_root / "nothing"), "METASER_DATA", "nothing")
+
+
+def test_data_verify_exits_with_1_when_something_is_broken(tmp_path: Path) -> None:
+    emovo(tmp_path, clips=1)
+    (tmp_path / "emovo" / "f1" / "neu-f1-b1.wav").write_bytes(b"no audio")
+    result = metaser("data", "verify", data=tmp_path)
+    assert result.returncode == 1
+    assert "f1/neu-f1-b1.wav" in result.stdout
+    assert "BROKEN" in result.stdout
+    assert_refused(metaser("data", "verify"), "no data root")
+    assert_refused(metaser("data", "verify", "emodbb", data=tmp_path), "unknown corpus 'emodbb'", "'emodb'")
+    assert_refused(metaser("data", "verify", "emodb", data=tmp_path), "no folder 'emodb'")
+
+
+def test_data_probe_measures_within_and_across_languages(open_root: Path) -> None:
+    result = metaser("data", "probe", "emodb", "emovo", data=open_root)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("within") == 3
+    assert result.stdout.count("across") == 3
+
+
+@needs_corpora
+def test_verify_finds_what_is_known_of_the_real_corpora_and_nothing_broken() -> None:
+    result = metaser("data", "verify", "tess", "ravdess", data=os.environ["METASER_DATA"])
+    assert result.returncode == 0, result.stdout
+    for name in ("OAF_food_fear", "OA_bite_neutral", "03-01-03-01-02-01-07", "03-01-03-01-02-02-07"):
+        assert name in result.stdout
+    assert "broken:" not in result.stdout
+
+
+def test_help_names_every_command_and_the_version_is_the_packages() -> None:
+    for arguments in ((), ("data",), ("run",)):
+        result = metaser(*arguments, "--help")
+        assert result.returncode == 0
+        assert "Usage" in result.stdout
+    assert "metaser 0." in metaser("--version").stdout
+    assert metaser("rum").returncode == 2
+    assert process("data", "lst").returncode == 2
+
+
+def test_importing_learn2learn_says_nothing() -> None:
+    code = "from metaser.learn2learn import l2l; assert l2l.algorithms.MAML"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert result.stdout + result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("python", "compiler", "part"),
+    [
+        ("print('Python 3.10.9'); raise SystemExit(1)", True, "needs Python 3.11 or 3.12, and"),
+        (None, True, "no "),
+        ("", False, "no C compiler"),
+    ],
+    ids=["wrong-python", "no-python", "no-compiler"],
+)
+def test_make_says_what_is_missing_in_one_line(tmp_path: Path, python: str | None, compiler: bool, part: str) -> None:
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        (tmp_path / name).write_text((REPOSITORY / name).read_text())
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "constraints.txt").write_text("")
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    for tool in ("sh", "cut", "rm", "make", *(["cc"] if compiler else [])):
+        found = subprocess.run(["sh", "-c", f"command -v {tool}"], capture_output=True, text=True, check=True).stdout
+        (binaries / tool).symlink_to(found.strip())
+    if python is not None:
+        (binaries / "python3").write_text(f"#!{sys.executable}\n{python}\n")
+        (binaries / "python3").chmod(0o755)
+    variables = {"PATH": str(binaries), "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [binaries / "make", "setup"], capture_output=True, text=True, cwd=tmp_path, env=variables, check=False
+    )
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("make: ") and "***" not in line]
+    assert len(lines) == 1, result.stderr
+    assert part in lines[0]
+    assert not (tmp_path / ".venv").exists()
