@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SET ?=
+PROTOCOL ?=
 RESULTS ?= results
-RUN = $(BIN)/metaser run --results $(RESULTS) $(foreach s,$(SET),--set $(s))
+RUN = $(BIN)/metaser run --results $(RESULTS) $(foreach p,$(PROTOCOL),--protocol $(p)) $(foreach s,$(SET),--set $(s))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot

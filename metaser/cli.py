@@ -44,6 +44,9 @@ def options(
 def run(
     experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
     variant: Annotated[str, typer.Option(help="Which of its variants, such as 5shot.")] = "",
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Only this protocol, such as strict; may be repeated.", show_default=False)
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
@@ -58,7 +61,7 @@ def run(
 
     module = load(experiment)
     try:
-        module.run(Run(experiment, variant, setting or [], results))
+        module.run(Run(experiment, variant, setting or [], results, protocol or []))
     except KeyboardInterrupt:
         print("metaser: stopped; earlier results are as they were", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -124,7 +127,7 @@ def data_root_of(root: Path | None) -> Path | None:
     """The data root that the command line or the environment names."""
     from metaser.files import data_root, readable_folder
 
-    return readable_folder(root, "--root") if root is not None else data_root()
+    return readable_folder(root.absolute(), "--root") if root is not None else data_root()
 
 
 def main() -> None:

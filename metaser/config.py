@@ -52,11 +52,19 @@ class Collection(Section):
 
 
 class Data(Section):
-    """Which speech to use: the first collection that the data root holds, or the one that ``use`` names."""
+    """Which speech to use: the first collection that the data root holds, or the one that ``use`` names.
+
+    Attributes:
+        use: ``auto``, or a collection.
+        collections: By name, in order of preference.
+        emotions: The classes, in the order that fixed label order gives them.
+        targets: Which domains to leave out and test on, one after another; every one when empty.
+    """
 
     use: str = "auto"
     collections: dict[str, Collection]
     emotions: tuple[str, ...] = Field(min_length=2, strict=False)
+    targets: tuple[str, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _distinct(self) -> Data:

@@ -49,31 +49,36 @@ class Run:
         experiment: The experiment's folder.
         variant: A key of ``variants`` in its configuration.
         overrides: ``key=value`` settings over all overlays.
+        protocols: Which of the configuration's protocols; all when empty.
         out: The folder that holds the results of all experiments.
 
     Raises:
         UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
     """
 
-    def __init__(self, experiment: Path, variant: str, overrides: Sequence[str], out: Path) -> None:
+    def __init__(
+        self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = ()
+    ) -> None:
         self.folder = experiment
         self.study = Study(experiment / "config.yaml")
         if self.study.variants and not variant:
             raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
         self.variant, self.overrides = variant, tuple(overrides)
-        drafts = [self._settings(protocol, synthetic=False) for protocol in self.study.protocols]
+        self.protocols = tuple(protocols) or tuple(self.study.protocols)
+        drafts = [self._settings(protocol, synthetic=False) for protocol in self.protocols]
         for settings in drafts:
             check_names(settings)
+        root = data_root()
         with progress("making the built-in corpus") as update:
-            self.speech: Selection = select(drafts[0].data, drafts[0].tasks, data_root(), update)
-        announce(self.speech)
+            self.speech: Selection = select(drafts[0].data, drafts[0].tasks, root, update)
+        announce(self.speech, root)
         synthetic = self.speech.kind == "synthetic"
-        self.settings = {name: self._settings(name, synthetic) for name in self.study.protocols}
+        self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
+        self.targets = {target: self.speech.titles[target] for target in self._targets()}
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
         self._started = time.monotonic()
-        self._rows: list[dict[str, Any]] = []
         self._scores: list[pd.DataFrame] = []
         self._seconds: list[dict[str, Any]] = []
         self._digests: dict[str, str] = {}
@@ -87,14 +92,26 @@ class Run:
     @property
     def first(self) -> Experiment:
         """The settings of the first protocol, for what all protocols share."""
-        return self.settings[self.study.protocols[0]]
+        return self.settings[self.protocols[0]]
+
+    def _targets(self) -> tuple[str, ...]:
+        """The domains to test on.
+
+        Raises:
+            UserError: if a wanted one is not there.
+        """
+        domains = self.speech.domains
+        for target in self.first.data.targets:
+            if target not in domains:
+                raise UserError(f"data.targets: no domain {target!r} here; {nearest(target, domains)}")
+        return self.first.data.targets or domains
 
     def cells(self) -> list[Cell]:
-        """Every protocol × algorithm × left-out domain × seed."""
+        """Every protocol × algorithm × target × seed."""
         return [Cell(protocol, algorithm, target, seed)
                 for protocol, settings in self.settings.items()
                 for algorithm in settings.algorithms
-                for target in self.speech.domains
+                for target in self.targets
                 for seed in settings.seeds]  # fmt: skip
 
     @cached_property
@@ -201,7 +218,7 @@ class Run:
         """``timing.csv``: what was measured with a clock, kept apart so that all other files repeat to the byte."""
         return tables.summarise(pd.DataFrame(self._seconds), self.paper)
 
-    def _pace(self) -> dict[str, float]:
+    def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
         frame = pd.DataFrame(self._seconds)
         medians = frame.groupby(frame["protocol"] + "/" + frame["algorithm"])["seconds_per_100_epochs"].median()
@@ -215,7 +232,7 @@ class Run:
             "data": {"kind": self.speech.kind, "collection": self.speech.collection, "domains": self.speech.titles,
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
-            "seconds_per_100_epochs": self._pace(),
+            "seconds_per_100_epochs": self.pace(),
             "wall_seconds": round(time.monotonic() - self._started, 1),
             **results.provenance(self.folder),
         }  # fmt: skip

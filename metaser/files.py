@@ -18,7 +18,7 @@ def data_root() -> Path | None:
         UserError: if the variable is set and names no readable folder.
     """
     value = os.environ.get("METASER_DATA", "").strip()
-    return readable_folder(Path(value).expanduser(), "METASER_DATA") if value else None
+    return readable_folder(Path(value).expanduser().absolute(), "METASER_DATA") if value else None
 
 
 def readable_folder(path: Path, key: str) -> Path:

@@ -169,6 +169,18 @@ def emofilm(root: Path, clips: int = 20) -> None:
                 clip(root / "emofilm" / "wav_corpus" / f"{'fm'[scene % 2]}_{emotion}{scene:03}a{language}.wav")
 
 
+def test_one_cell_can_be_run_alone(tmp_path: Path, finished: tuple[Path, Result]) -> None:
+    """And gives what the whole run gives for it."""
+    result = metaser(*small(tmp_path, "data.targets=[x-dor]"), "--protocol", "strict")
+    assert result.returncode == 0, result.stderr
+    alone = pd.read_csv(tmp_path / "fmaml" / "5shot" / "synthetic" / "summary.csv")
+    whole = pd.read_csv(finished[0] / "summary.csv")
+    chosen = whole[(whole["target"] == "x-dor") & (whole["protocol"] == "strict")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, chosen)
+    assert_refused(metaser(*small(tmp_path, "data.targets=[x-dro]")), "no domain 'x-dro'", "did you mean 'x-dor'?")
+    assert_refused(metaser(*small(tmp_path), "--protocol", "strickt"), "unknown protocol 'strickt'", "'strict'")
+
+
 FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",
        "evaluation.fixed_queries=3")  # fmt: skip
 
@@ -319,6 +331,17 @@ def test_data_probe_measures_within_and_across_languages(open_root: Path) -> Non
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("within") == 3
     assert result.stdout.count("across") == 3
+
+
+def test_the_readme_says_what_a_linear_classifier_gets_on_the_synthetic_corpus() -> None:
+    """Its two figures are those that the command prints, and far from both chance and certainty."""
+    printed = metaser("data", "probe").stdout.splitlines()
+    means = {line.split()[0]: float(line.split()[1]) for line in printed if line.startswith(("within", "across"))}
+    readme = (REPOSITORY / "README.md").read_text()
+    for mean in means.values():
+        assert 2.5 / 6 < mean < 0.9
+        assert f"{100 * mean:.0f} %" in readme
+    assert means["across"] < means["within"]
 
 
 @needs_corpora

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from metaser.corpora import find
 from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.folder import Folder
-from metaser.corpora.verify import BROKEN, KNOWN, NOTE, compare, inventory, shared, verify
+from metaser.corpora.overlap import shared
+from metaser.corpora.verify import BROKEN, KNOWN, NOTE, compare, inventory, verify
 from metaser.errors import UserError
 
 SENTENCES = [

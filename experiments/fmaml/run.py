@@ -23,14 +23,15 @@ def run(run: Run) -> None:
         results.write_csv(run.timing(), folder / "timing.csv")
         results.write_csv(confusion_rows(run), folder / "confusion.csv")
         results.write_json(run.run_json(), folder / "run.json")
-        titles, tasks = run.speech.titles, run.first.tasks
+        titles, tasks = run.targets, run.first.tasks
         chance = (1 / (tasks.ways + len(tasks.fixed)), 1 / tasks.ways)
         plots.curves(pd.read_csv(folder / "metrics.csv"), titles, caption(run), folder / "curves.png")
         plots.bars(summary, metrics(run), titles, chance, caption(run), folder / "accuracy.png")
         plots.confusions(confusion_matrices(run), caption(run), folder / "confusion.png")
         (folder / "table.md").write_text(table(run, summary), encoding="utf-8")
     print((run.results.final / "table.md").read_text(encoding="utf-8"))
-    print(f"written to {run.results.final}")
+    pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run.pace().items())
+    print(f"time per 100 epochs (meta-iterations): {pace}\nwritten to {run.results.final}")
 
 
 def metrics(run: Run) -> dict[str, str]:
@@ -50,7 +51,7 @@ def confusion_matrices(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
     """Counts of all seeds by (protocol, target)."""
     summed: dict[tuple[str, str], pd.DataFrame] = {}
     for cell, counts in run.confusions.items():
-        key = (cell.protocol, run.speech.titles[cell.target])
+        key = (cell.protocol, run.targets[cell.target])
         summed[key] = summed[key] + counts if key in summed else counts
     return summed
 
@@ -75,7 +76,7 @@ def table(run: Run, summary: pd.DataFrame) -> str:
         rows = summary[summary["protocol"] == protocol]
         parts += [
             f"## Ours, protocol `{protocol}`, {'synthetic' if run.speech.kind == 'synthetic' else 'real'} data",
-            tables.ours(rows, shown, run.speech.titles, NAMES),
+            tables.ours(rows, shown, run.targets, NAMES),
             f"{settings.evaluation.tasks} test tasks per language and seed, {len(settings.seeds)} seed(s), "
             f"{settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; recipe "
             f"`{settings.features.recipe}`, network `{settings.model.name}`, normalisation {settings.features.normalise}, "

@@ -15,8 +15,6 @@ from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
 
-NOTHING_FOUND = "no corpus found (METASER_DATA is not set): using the built-in SYNTHETIC corpus"
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -136,10 +134,14 @@ def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def announce(selection: Selection) -> None:
+def announce(selection: Selection, root: Path | None) -> None:
     """Says on standard error which speech is used, and in capitals when it is synthetic."""
     if selection.kind == "synthetic":
-        print(f"metaser: {NOTHING_FOUND}", file=sys.stderr)
+        why = "as asked" if root else "since METASER_DATA is not set"
+        print(
+            f"metaser: using the built-in SYNTHETIC corpus, {why}; the numbers say nothing about speech",
+            file=sys.stderr,
+        )
         return
     found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} clips"
                       for domain, title in selection.titles.items())  # fmt: skip

@@ -24,9 +24,8 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import scipy.fft
 
-from metaser.corpora import generated
+from metaser.corpora import generated, voice
 from metaser.corpora.base import Expected, Utterance
 from metaser.corpora.generated import (
     RATE,
@@ -37,6 +36,16 @@ from metaser.corpora.generated import (
     ensure_corpus,
     source_digest,
 )
+from metaser.corpora.voice import (
+    FREQUENCIES,
+    HOP,
+    WINDOW,
+    glottal_pulses,
+    overlap_add,
+    short_time,
+    smooth,
+    tract_response,
+)  # fmt: skip
 
 SEED = 19962003
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -237,11 +246,6 @@ def cues_of(rng: np.random.Generator, language: str, speaker: Speaker, emotion: 
     return dict(zip(CUES, np.where(FACTORS, np.exp(shown), shown).tolist(), strict=True))
 
 
-#: In samples: 8 ms between frames, windows of 16 ms, spectra of 32 ms to leave room for a resonance to die away.
-HOP, WINDOW, SPECTRUM = 128, 256, 512
-FREQUENCIES = scipy.fft.rfftfreq(SPECTRUM, 1 / RATE).astype(np.float32)
-
-
 def segments_of(rng: np.random.Generator, language: str, sentence: int, cues: dict[str, float]) -> np.ndarray:
     """The utterance as ``(segments, 9)``: the columns of `CONSONANTS`, then melody in semitones."""
     spoken = LANGUAGES[language]
@@ -285,86 +289,32 @@ def synthesise(language: str, speaker: str, emotion: str, take: int) -> tuple[np
     Raises:
         ValueError: if there is no such language, speaker, emotion or take.
     """
-    voice = speaker_of(language, speaker)
+    who = speaker_of(language, speaker)
     place = (list(LANGUAGES).index(language), SPEAKERS.index(speaker), EMOTIONS.index(emotion), take)
     rng = np.random.default_rng([SEED, 3, *place])
-    cues = cues_of(rng, language, voice, emotion)
+    cues = cues_of(rng, language, who, emotion)
     segments = segments_of(rng, language, take % SENTENCES, cues)
 
     # From segments to frames of 8 ms: hold each target, then smooth, so that formants glide from one to the next.
     edges = np.round(np.cumsum(segments[:, 0]) * RATE / 1000 / HOP).astype(int)
     frames = np.repeat(segments, np.diff(edges, prepend=0), axis=0)
-    formants, noise_band = smooth(frames[:, 1:4], 7) * voice.tract, frames[:, 6:8]
+    formants, noise_band = smooth(frames[:, 1:4], 7) * who.tract, frames[:, 6:8]
     voicing, frication = smooth(frames[:, 4:5], 3), smooth(frames[:, 5:6], 3)
     seconds = np.arange(len(frames)) * HOP / RATE
     melody = smooth(frames[:, 8:9], 17)[:, 0] - LANGUAGES[language].declination * (seconds - seconds[-1] / 2)
     melody = melody + smooth(rng.normal(0, 1.0, (len(frames), 1)), 25)[:, 0]
-    f0 = np.clip(voice.f0 * 2 ** ((cues["f0_level"] + cues["f0_range"] * melody) / 12), 60, 550)
+    f0 = np.clip(who.f0 * 2 ** ((cues["f0_level"] + cues["f0_range"] * melody) / 12), 60, 550)
 
     samples = (len(frames) - 1) * HOP + WINDOW
     rough = rng.standard_normal(samples).astype(np.float32)
-    pulses = glottal_pulses(rng, f0, samples, 0.008 * cues["jitter"]) + np.float32(voice.breath) * rough
-    spectrum = (short_time(pulses) * voicing) * tract_response(formants, voice.tilt + cues["tilt"], voice.tract)
+    pulses = glottal_pulses(rng, f0, samples, 0.008 * cues["jitter"]) + np.float32(who.breath) * rough
+    spectrum = (short_time(pulses) * voicing) * tract_response(formants, who.tilt + cues["tilt"], who.tract)
     hiss = np.exp(-0.5 * ((FREQUENCIES - noise_band[:, :1]) / noise_band[:, 1:]) ** 2)
     tilted = (np.maximum(FREQUENCIES, 100) / 1000) ** (0.5 * cues["tilt"] / 6.02)
     speech = overlap_add(spectrum + short_time(rough) * (hiss * tilted * frication * 0.25))
-    loud = 10 ** ((voice.level + cues["intensity"]) / 20) / np.sqrt(np.mean(speech**2))
-    room = 10 ** ((voice.level - voice.snr + rng.normal(0, 2)) / 20) * coloured_noise(rng, len(speech), 4.0)
+    loud = 10 ** ((who.level + cues["intensity"]) / 20) / np.sqrt(np.mean(speech**2))
+    room = 10 ** ((who.level - who.snr + rng.normal(0, 2)) / 20) * coloured_noise(rng, len(speech), 4.0)
     return np.clip(loud * speech + room, -1, 1).astype(np.float32), RATE
-
-
-def smooth(tracks: np.ndarray, width: int) -> np.ndarray:
-    """``(frames, tracks)`` averaged over a Hann window of ``width`` frames (odd), float32; the ends are held."""
-    window = np.hanning(width + 2)[1:-1]
-    padded = np.pad(tracks, ((width // 2, width // 2), (0, 0)), mode="edge")
-    smoothed = np.stack([np.convolve(track, window / window.sum(), mode="valid") for track in padded.T], axis=1)
-    return smoothed.astype(np.float32)
-
-
-def glottal_pulses(rng: np.random.Generator, f0: np.ndarray, samples: int, jitter: float) -> np.ndarray:
-    """Pulses at F0 (Hz, per frame), each moved by ``jitter`` periods and 10 % louder or softer: ``(samples,)``."""
-    track = np.interp(np.arange(samples), np.arange(len(f0)) * HOP, f0)
-    phase = np.cumsum(track) / RATE
-    times = np.interp(np.arange(1, int(phase[-1])), phase, np.arange(samples))
-    times = times + rng.normal(0, jitter, len(times)) * RATE / track[times.astype(int)]
-    times = np.clip(times, 0, samples - 2)
-    whole = times.astype(int)
-    # The height keeps the power of voicing the same at any F0; a time between two samples is shared by both.
-    height = rng.normal(1, 0.1, len(times)) * np.sqrt(RATE / track[whole])
-    pulses = np.bincount(whole, height * (1 - times + whole), samples)
-    return (pulses + np.bincount(whole + 1, height * (times - whole), samples)).astype(np.float32)
-
-
-def tract_response(formants: np.ndarray, tilt: float, tract: float) -> np.ndarray:
-    """Resonators in cascade with the source's ``tilt`` (dB per octave): ``(frames, bins)`` complex64.
-
-    Args:
-        formants: ``(frames, 3)``, F1 to F3 in Hz; F4 and up lie still, 1000 Hz apart, past half the rate, since without
-            them the spectrum would drop off a cliff above F3.
-        tilt: Of the source.
-        tract: What scales the upper formants.
-    """
-    lips = FREQUENCIES**2 / (FREQUENCIES**2 + 60**2)  # They radiate no steady pressure.
-    response = (lips * (np.maximum(FREQUENCIES, 60) / 200) ** (tilt / 6.02)).astype(np.complex64)
-    for centre in (*np.arange(3500, 9000, 1000, dtype=np.float32) * np.float32(tract), *formants.T[:, :, None]):
-        bandwidth = 50 + 0.04 * centre
-        response = response * (centre**2 / (centre**2 - FREQUENCIES**2 + 1j * bandwidth * FREQUENCIES))
-    return response
-
-
-def short_time(signal: np.ndarray) -> np.ndarray:
-    """Spectra of Hann windows that overlap by half, padded so that a filter may ring on: ``(frames, bins)``."""
-    windows = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]
-    return scipy.fft.rfft(windows * np.hanning(WINDOW + 1)[:-1].astype(np.float32), SPECTRUM)
-
-
-def overlap_add(spectra: np.ndarray) -> np.ndarray:
-    """The signal of `short_time`'s spectra: ``(samples,)``."""
-    blocks = scipy.fft.irfft(spectra, SPECTRUM).reshape(len(spectra), SPECTRUM // HOP, HOP)
-    signal = np.zeros((len(spectra) + SPECTRUM // HOP - 1, HOP), np.float32)
-    for part in range(SPECTRUM // HOP):
-        signal[part : part + len(spectra)] += blocks[:, part]
-    return signal.reshape(-1)
 
 
 def plan() -> dict[str, Render]:
@@ -386,7 +336,7 @@ def ensure(progress: Progress | None = None) -> Path:
     Raises:
         UserError: if the cache cannot be written.
     """
-    return ensure_corpus(f"synthetic-v1-{source_digest(sys.modules[__name__], generated)}", plan(), progress)
+    return ensure_corpus(f"synthetic-v1-{source_digest(sys.modules[__name__], generated, voice)}", plan(), progress)
 
 
 class Synthetic(GeneratedCorpus):

@@ -7,25 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from metaser.corpora import CORPORA
-from metaser.corpora.audio import read_samples, read_waveform, resampler
+from metaser.corpora.audio import read_samples
 from metaser.corpora.base import Corpus, Progress
+from metaser.corpora.overlap import overlaps
 from metaser.errors import UserError
 
 BROKEN, KNOWN, NOTE = "broken", "known", "note"
-
-#: Clips that share at least this many seconds, correlated at least this much over them, overlap. Among all pairs of
-#: URDU's clips those that overlap reach .979 and all others stay below .85.
-OVERLAP_SECONDS, OVERLAP_CORRELATION = 0.25, 0.97
-#: The cheap first looks, at this rate in Hz: overlapping clips correlate at least this much over the whole clips, and
-#: this much over what they share (less than above: their shift is no whole number of samples at the low rate).
-COARSE_RATE, COARSE_WHOLE, COARSE_SHARED = 2000, 0.15, 0.5
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,6 @@ class Clip:
     error: str = ""
     rate: int = 0
     digest: bytes = b""
-    coarse: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
     table = scan.table
     clips = []
     with ThreadPoolExecutor(workers) as pool:
-        for clip in pool.map(partial(decode, coarse=corpus.check_overlap), map(Path, table["path"])):
+        for clip in pool.map(decode, map(Path, table["path"])):
             clips.append(clip)
             if progress is not None:
                 progress(len(clips), len(table))
@@ -157,7 +146,8 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
     findings += [finding(text, path, known=known) for path, text, known in odd_rates(corpus, sound)]
     findings += [finding("the same audio, sample for sample", *paths) for paths in duplicates(sound)]
     if corpus.check_overlap:
-        findings += [finding(f"{seconds:.2f} s of audio in common", *paths) for paths, seconds in overlaps(sound)]
+        pairs = overlaps([clip.path for clip in sound], [clip.rate for clip in sound])
+        findings += [finding(f"{seconds:.2f} s of audio in common", *paths) for paths, seconds in pairs]
     named = {path for found in findings for path in found.paths}
     oddities = [(corpus.oddities.get(clip.path.stem), clip.path) for clip in sound if clip.path not in named]
     findings += [finding(oddity, path, known=True) for oddity, path in oddities if oddity]
@@ -167,16 +157,15 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
     return Report(corpus.name, folder, len(clips), findings, counts)
 
 
-def decode(path: Path, coarse: bool) -> Clip:
-    """Reads one clip; with ``coarse`` also at `COARSE_RATE`, for the search for overlaps."""
+def decode(path: Path) -> Clip:
+    """Reads one clip."""
     try:
         samples, rate = read_samples(path)
     except UserError as error:
         return Clip(path, str(error).removeprefix(f"{path}: "))
     if samples.min() == samples.max():
         return Clip(path, "holds only silence; remove it or fetch it anew")
-    digest = hashlib.sha256(samples.tobytes()).digest()
-    return Clip(path, "", rate, digest, resampler(rate, COARSE_RATE)(torch.from_numpy(samples)) if coarse else None)
+    return Clip(path, "", rate, hashlib.sha256(samples.tobytes()).digest())
 
 
 def is_known(corpus: Corpus, paths: tuple[Path, ...]) -> bool:
@@ -224,58 +213,6 @@ def duplicates(clips: list[Clip]) -> list[tuple[Path, ...]]:
     for clip in clips:
         groups[clip.digest].append(clip.path)
     return [tuple(paths) for paths in groups.values() if len(paths) > 1]
-
-
-def overlaps(clips: list[Clip]) -> Iterator[tuple[tuple[Path, Path], float]]:
-    """Pairs of different clips that have a stretch of audio in common, and how many seconds of it.
-
-    All pairs are compared at a low rate first, one clip with all later ones by FFT; then the few likely ones fully.
-    """
-    coarse = [clip.coarse - clip.coarse.mean() for clip in clips if clip.coarse is not None]
-    if not coarse:
-        return
-    size = power_of_two(2 * max(map(len, coarse)))
-    padded = [torch.nn.functional.pad(wave / wave.norm().clamp(min=1e-9), (0, size - len(wave))) for wave in coarse]
-    spectra = torch.fft.rfft(torch.stack(padded))
-    for first, clip in enumerate(clips[:-1]):
-        peaks = torch.fft.irfft(spectra[first].conj() * spectra[first + 1 :], n=size).amax(dim=1)
-        for second in (peaks > COARSE_WHOLE).nonzero().flatten().add(first + 1).tolist():
-            other = clips[second]
-            likely = shared(coarse[first].numpy(), coarse[second].numpy(), COARSE_RATE, COARSE_SHARED)
-            if other.digest == clip.digest or not likely:
-                continue
-            rate = min(clip.rate, other.rate)
-            one, two = (read_waveform(path, rate).numpy() for path in (clip.path, other.path))
-            if seconds := shared(one - one.mean(), two - two.mean(), rate, OVERLAP_CORRELATION):
-                yield (clip.path, other.path), seconds
-
-
-def shared(one: np.ndarray, two: np.ndarray, rate: int, correlation: float) -> float:
-    """How many seconds two clips share at the shift where they agree best; 0 where they correlate less than asked.
-
-    Args:
-        one: ``(samples,)``, without offset.
-        two: ``(samples,)``, likewise.
-        rate: Theirs, in Hz.
-        correlation: Normalised over the stretch in common, 1 at most.
-    """
-    shortest = int(OVERLAP_SECONDS * rate)
-    if min(len(one), len(two)) < shortest:
-        return 0.0
-    size = power_of_two(len(one) + len(two))
-    products = np.fft.irfft(np.fft.rfft(one, size).conj() * np.fft.rfft(two, size), size)
-    shift = np.arange(shortest - len(one), len(two) - shortest + 1)  # sample t of one lies on t + shift of two
-    start, stop = np.maximum(-shift, 0), np.minimum(len(two) - shift, len(one))
-    ones, twos = (np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))]) for wave in (one, two))
-    energies = (ones[stop] - ones[start]) * (twos[stop + shift] - twos[start + shift])
-    agreement = products[shift % size] / np.sqrt(np.maximum(energies, 1e-12))
-    best = int(agreement.argmax())
-    return float(stop[best] - start[best]) / rate if agreement[best] > correlation else 0.0
-
-
-def power_of_two(length: int) -> int:
-    """The least power of two that is no less: lengths with large prime factors make an FFT many times slower."""
-    return 1 << (length - 1).bit_length()
 
 
 def completeness(corpus: Corpus, clips: int, counts: Mapping[str, Mapping[str, Count]]) -> Iterator[Finding]:

@@ -62,6 +62,25 @@ class Clips:
     recordings: np.ndarray
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What dividing a domain's speakers needs to know, per class of the domain's own.
+
+    Attributes:
+        names: The classes.
+        speakers: Codes of the speakers.
+        clips: ``(classes, speakers)``.
+        shots: ``(classes,)``: support clips that are needed.
+        wanted: ``(classes,)``: query clips that are wanted.
+    """
+
+    names: tuple[str, ...]
+    speakers: np.ndarray
+    clips: np.ndarray
+    shots: np.ndarray
+    wanted: np.ndarray
+
+
 class EpisodeSampler:
     """Draws episodes from some domains of an utterance table.
 
@@ -98,6 +117,7 @@ class EpisodeSampler:
                      for name in (*emotions, *shape.fixed)}
             for domain in self.domains
         }  # fmt: skip
+        self.counts: dict[str, Counts] = {}
         for domain in self.domains:
             for name in shape.fixed:
                 if not len(self.clips[domain][name].rows):
@@ -120,6 +140,7 @@ class EpisodeSampler:
             if len(unknown):
                 raise UserError(f"{domain}: tasks.speakers: disjoint needs every clip's speaker, and "
                                 f"{len(unknown)} clips have none (such as {unknown.iloc[0]['path']}); use mixed")  # fmt: skip
+            self.counts[domain] = self._count(domain)
             self._divide(domain, np.random.default_rng(0))
 
     def _wanted(self, name: str) -> int:
@@ -170,44 +191,49 @@ class EpisodeSampler:
             domain=domain,
         )
 
+    def _count(self, domain: str) -> Counts:
+        """Clips per class and speaker, of the classes that are the domain's own (shared clips have other speakers)."""
+        clips, fixed = self.clips[domain], self.shape.fixed
+        emotional = np.unique(np.concatenate([clips[name].speakers for name in self.emotions]))
+        own = [*self.emotions, *(name for name in fixed if among(clips[name].speakers, emotional).any())]
+        speakers = np.unique(np.concatenate([clips[name].speakers for name in own]))
+        return Counts(
+            names=tuple(own),
+            speakers=speakers,
+            clips=np.stack([(clips[name].speakers[:, None] == speakers).sum(axis=0) for name in own]),
+            shots=np.array([0 if name in fixed else self.shape.shots for name in own]),
+            wanted=np.array([self._wanted(name) for name in own]),
+        )
+
     def _divide(self, domain: str, rng: np.random.Generator) -> np.ndarray:
         """Speakers for the support set: few enough to leave all others to the query set, enough for K clips a class.
 
         Raises:
             UserError: naming the class for which no division leaves enough clips.
         """
-        shape, names = self.shape, (*self.emotions, *self.shape.fixed)
-        own = [name for name in names if not self._is_shared(domain, name)]
-        speakers = np.unique(np.concatenate([self.clips[domain][name].speakers for name in own]))
-        counts = np.stack([(self.clips[domain][name].speakers[:, None] == speakers).sum(0) for name in own])
-        shots = np.array([0 if name in shape.fixed else shape.shots for name in own])
-        wanted = np.array([self._wanted(name) for name in own])
-        best, best_share, worst = None, -1.0, own[0]
+        shape, count = self.shape, self.counts[domain]
+        best, best_share, worst, left_for_worst = None, -1.0, 0, 0
         for _ in range(DIVISIONS):
-            order = rng.permutation(len(speakers))
-            supplied = counts[:, order].cumsum(axis=1)
-            enough = (supplied >= shots[:, None]).all(axis=0)
+            order = rng.permutation(len(count.speakers))
+            supplied = count.clips[:, order].cumsum(axis=1)
+            enough = (supplied >= count.shots[:, None]).all(axis=0)
             if not enough.any():
                 break
             size = int(enough.argmax()) + 1
             left = supplied[:, -1] - supplied[:, size - 1]
-            share = float((left / wanted).min())
-            if share > best_share:
-                best, best_share, worst = speakers[order[:size]], share, own[int((left / wanted).argmin())]
+            shares = left / count.wanted
+            if shares.min() > best_share:
+                best, best_share, worst = count.speakers[order[:size]], float(shares.min()), int(shares.argmin())
+                left_for_worst = int(left[worst])
             if best_share >= 1:
                 break
-        needed = min(self._wanted(worst), shape.min_queries)
-        if best is None or best_share * self._wanted(worst) < needed:
-            raise UserError(f"{domain}: class {worst} has too few clips for {shape.shots} support + {needed} query clips "
-                            f"of other speakers ({len(speakers)} speakers); lower tasks.shots or use speakers: mixed")  # fmt: skip
+        needed = min(int(count.wanted[worst]), shape.min_queries)
+        if best is None or left_for_worst < needed:
+            raise UserError(
+                f"{domain}: class {count.names[worst]} has too few clips for {shape.shots} support + {needed} query clips "
+                f"of other speakers ({len(count.speakers)} speakers); lower tasks.shots or use speakers: mixed"
+            )
         return best
-
-    def _is_shared(self, domain: str, name: str) -> bool:
-        """Whether a fixed class comes from the shared clips, whose speakers are no speakers of the domain."""
-        if name not in self.shape.fixed:
-            return False
-        others = np.concatenate([self.clips[domain][emotion].speakers for emotion in self.emotions])
-        return not among(self.clips[domain][name].speakers, others).any()
 
 
 def among(codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
