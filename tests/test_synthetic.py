@@ -20,7 +20,8 @@ from sklearn.preprocessing import StandardScaler
 
 from metaser.baselines import linear
 from metaser.corpora import generated, silence, synthetic
-from metaser.corpora.base import EMOTIONS, Corpus
+from metaser.corpora.base import EMOTIONS
+from metaser.corpora.generated import GeneratedCorpus
 from metaser.corpora.silence import Silence
 from metaser.corpora.synthetic import LANGUAGES, SPEAKERS, Synthetic, synthesise
 from metaser.errors import UserError
@@ -34,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def few(count: int = 24) -> dict[str, generated.Render]:
     """Some clips of every language, evenly out of the plan."""
-    plan = synthetic.plan()
+    plan = Synthetic().plan()
     return {name: plan[name] for name in list(plan)[:: len(plan) // count]}
 
 
@@ -45,18 +46,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 # The corpora: names, counts, bytes.
 
 
-@pytest.mark.parametrize(("corpus", "module"), [(Synthetic(), synthetic), (Silence(), silence)])
-def test_every_planned_name_fits_the_grammar_and_the_expected_counts(corpus: Corpus, module) -> None:
-    said = [corpus.parse(PurePosixPath(name)) for name in module.plan()]
+@pytest.mark.parametrize("corpus", [Synthetic(), Silence()])
+def test_every_planned_name_fits_the_grammar_and_the_expected_counts(corpus: GeneratedCorpus) -> None:
+    said = [corpus.parse(PurePosixPath(name)) for name in corpus.plan()]
     assert None not in said
     assert Counter(one.emotion for one in said) == corpus.expected.emotions
     assert Counter(one.speaker for one in said) == corpus.expected.speakers
     assert len(said) == corpus.expected.total
-    assert len({PurePosixPath(name).stem for name in module.plan()}) == len(said)
+    assert len({PurePosixPath(name).stem for name in corpus.plan()}) == len(said)
 
 
 def test_no_class_is_lacking_and_each_has_enough_clips() -> None:
-    said = [Synthetic().parse(PurePosixPath(name)) for name in synthetic.plan()]
+    said = [Synthetic().parse(PurePosixPath(name)) for name in Synthetic().plan()]
     per_class = Counter((one.language, one.emotion) for one in said)
     assert len(LANGUAGES) >= 4
     assert set(per_class) == {(language, emotion) for language in LANGUAGES for emotion in synthetic.EMOTIONS}
@@ -84,9 +85,9 @@ def test_silence_sessions_beyond_the_last_do_not_fit() -> None:
 
 def test_ensure_writes_what_scan_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = few(12)
-    monkeypatch.setattr(synthetic, "plan", lambda: plan)
+    monkeypatch.setattr(Synthetic, "plan", lambda self: plan)
     calls: list[tuple[int, int]] = []
-    folder = synthetic.ensure(lambda done, total: calls.append((done, total)))
+    folder = Synthetic().ensure(lambda done, total: calls.append((done, total)))
     assert calls == [(done, len(plan)) for done in range(1, len(plan) + 1)]
     scan = Synthetic().scan(folder)
     assert len(scan.table) == len(plan)
@@ -95,11 +96,11 @@ def test_ensure_writes_what_scan_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         info = soundfile.info(folder / name)
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         np.testing.assert_allclose(soundfile.read(folder / name)[0], render()[0], atol=1 / 32768)
-    assert synthetic.ensure(lambda done, total: pytest.fail("made twice")) == folder
+    assert Synthetic().ensure(lambda done, total: pytest.fail("made twice")) == folder
 
 
 def test_same_bytes_with_any_workers_and_order() -> None:
-    plan = {**few(12), "silence.flac": silence.plan()["session03/session03_silence_17.flac"]}
+    plan = {**few(12), "silence.flac": silence.Silence().plan()["session03/session03_silence_17.flac"]}
     one = generated.ensure_corpus("one", plan, workers=1)
     three = generated.ensure_corpus("three", dict(reversed(plan.items())), workers=3)
     assert contents(one) == contents(three)
@@ -126,7 +127,7 @@ def test_unknown_language_speaker_or_emotion_is_refused() -> None:
 BUILD = """
 import os, signal, sys
 from metaser.corpora import generated, synthetic
-plan = synthetic.plan()
+plan = synthetic.Synthetic().plan()
 plan = {name: plan[name] for name in list(plan)[::90]}
 def progress(done, total):
     if sys.argv[1] == "die" and done == 5:
@@ -185,7 +186,7 @@ def test_unwritable_cache_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "file").touch()
     monkeypatch.setenv("METASER_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="METASER_CACHE"):
-        silence.ensure()
+        silence.Silence().ensure()
 
 
 def test_digest_follows_the_source() -> None:

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -35,18 +36,28 @@ Render = Callable[[], tuple[np.ndarray, int]]
 
 
 class GeneratedCorpus(Corpus):
-    """A corpus that metaser makes: always there, in the cache, whatever the data root."""
+    """A corpus that metaser makes: always there, in the cache, whatever the data root.
+
+    Attributes:
+        sources: Modules, beside the corpus's own and this one, whose text decides what is made.
+    """
 
     generated = True
     access = "metaser makes it itself; nothing to fetch"
+    sources: tuple[ModuleType, ...] = ()
 
     @abstractmethod
+    def plan(self) -> dict[str, Render]:
+        """Every clip's file name, relative to the corpus's folder, and what renders it."""
+
     def ensure(self, progress: Progress | None = None) -> Path:
         """The corpus's folder in the cache, made first if need be.
 
         Raises:
             UserError: if the cache cannot be written.
         """
+        digest = source_digest(*(sys.modules[name] for name in (type(self).__module__, __name__)), *self.sources)
+        return ensure_corpus(f"{self.name}-{digest}", self.plan(), progress)
 
     def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
         """The folder, made first if need be; ``root`` does not matter."""

@@ -11,23 +11,18 @@ so that training, test and support clips can be taken from disjoint sessions, as
 from __future__ import annotations
 
 import re
-import sys
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import scipy.fft
 
-from metaser.corpora import generated
 from metaser.corpora.base import Expected, Utterance
 from metaser.corpora.generated import (
     RATE,
     GeneratedCorpus,
-    Progress,
     Render,
     coloured_noise,
-    ensure_corpus,
-    source_digest,
 )
 
 SEED = 20101356
@@ -90,24 +85,6 @@ def noise(name: str, rng: np.random.Generator, samples: int, slope: float, mains
     return coloured_noise(rng, samples, {"white": 0.0, "pink": 3.0, "brown": 6.0}[name] + slope)
 
 
-def plan() -> dict[str, Render]:
-    """Every clip's file name and what renders it."""
-    return {
-        f"session{session:02}/session{session:02}_silence_{take:02}.flac": partial(synthesise, session, take)
-        for session in range(SESSIONS)
-        for take in range(TAKES)
-    }
-
-
-def ensure(progress: Progress | None = None) -> Path:
-    """The folder of the corpus in the cache, made first if need be.
-
-    Raises:
-        UserError: if the cache cannot be written.
-    """
-    return ensure_corpus(f"silence-v1-{source_digest(sys.modules[__name__], generated)}", plan(), progress)
-
-
 class Silence(GeneratedCorpus):
     """Noise without speech: 12 sessions of 50 clips, emotion ``silence``, no language and no gender."""
 
@@ -122,9 +99,13 @@ class Silence(GeneratedCorpus):
         rates=(RATE,),
     )
 
-    def ensure(self, progress: Progress | None = None) -> Path:
-        """The folder in the cache, made first if need be."""
-        return ensure(progress)
+    def plan(self) -> dict[str, Render]:
+        """Every clip's file name and what renders it."""
+        return {
+            f"session{session:02}/session{session:02}_silence_{take:02}.flac": partial(synthesise, session, take)
+            for session in range(SESSIONS)
+            for take in range(TAKES)
+        }
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """Reads ``session03/session03_silence_17.flac``: session and take."""

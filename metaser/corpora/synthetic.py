@@ -18,23 +18,19 @@ Numbers obtained on it say that a method works, never how well it does on people
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from metaser.corpora import generated, voice
+from metaser.corpora import voice
 from metaser.corpora.base import Expected, Utterance
 from metaser.corpora.generated import (
     RATE,
     GeneratedCorpus,
-    Progress,
     Render,
     coloured_noise,
-    ensure_corpus,
-    source_digest,
 )
 from metaser.corpora.voice import (
     FREQUENCIES,
@@ -317,28 +313,6 @@ def synthesise(language: str, speaker: str, emotion: str, take: int) -> tuple[np
     return np.clip(loud * speech + room, -1, 1).astype(np.float32), RATE
 
 
-def plan() -> dict[str, Render]:
-    """Every clip's file name and what renders it."""
-    return {
-        f"{language}/{language[2:]}{speaker}_{emotion}_s{take % SENTENCES}_{take:02}.flac": partial(
-            synthesise, language, speaker, emotion, take
-        )
-        for language in LANGUAGES
-        for speaker in SPEAKERS
-        for emotion in EMOTIONS
-        for take in range(TAKES)
-    }
-
-
-def ensure(progress: Progress | None = None) -> Path:
-    """The folder of the corpus in the cache, made first if need be.
-
-    Raises:
-        UserError: if the cache cannot be written.
-    """
-    return ensure_corpus(f"synthetic-v1-{source_digest(sys.modules[__name__], generated, voice)}", plan(), progress)
-
-
 class Synthetic(GeneratedCorpus):
     """The synthetic corpus: 72 clips per language and emotion, 12 of each speaker."""
 
@@ -352,10 +326,19 @@ class Synthetic(GeneratedCorpus):
         speakers={f"{language[2:]}{name}": len(EMOTIONS) * TAKES for language in LANGUAGES for name in SPEAKERS},
         rates=(RATE,),
     )
+    sources = (voice,)
 
-    def ensure(self, progress: Progress | None = None) -> Path:
-        """The folder in the cache, made first if need be."""
-        return ensure(progress)
+    def plan(self) -> dict[str, Render]:
+        """Every clip's file name and what renders it."""
+        return {
+            f"{language}/{language[2:]}{speaker}_{emotion}_s{take % SENTENCES}_{take:02}.flac": partial(
+                synthesise, language, speaker, emotion, take
+            )
+            for language in LANGUAGES
+            for speaker in SPEAKERS
+            for emotion in EMOTIONS
+            for take in range(TAKES)
+        }
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """Reads ``x-ako/akof1_anger_s3_09.flac``: language, speaker (with gender), emotion, sentence and take."""
