@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import EMOTIONS, Corpus, Scan, Utterance
+from metaser.corpora.base import EMOTIONS, Corpus, Progress, Scan, Utterance
 from metaser.errors import UserError
 from metaser.files import readable_folder
 
@@ -46,6 +46,10 @@ class Folder(Corpus):
 
     def folder(self, root: Path) -> Path:
         """Its own path, wherever the data root is."""
+        return self.path
+
+    def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
+        """Its own path; no data root is needed."""
         return self.path
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
