@@ -121,6 +121,7 @@ class Algorithm(Section):
         steps: Inner steps in training.
         test_steps: Inner steps when a task is tested; ``steps`` when not given.
         first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
+        lambda_: Reg-MAML's λ, in units of α; ``lambda_ratio`` is λ/α. At most one of the two.
     """
 
     name: str
@@ -128,6 +129,14 @@ class Algorithm(Section):
     steps: Count
     test_steps: Count | None = None
     first_order: bool = True
+    lambda_: Annotated[float, Field(allow_inf_nan=False, strict=False)] | None = None
+    lambda_ratio: Annotated[float, Field(allow_inf_nan=False, strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_lambda(self) -> Algorithm:
+        if self.lambda_ is not None and self.lambda_ratio is not None:
+            raise ValueError("give lambda_ or lambda_ratio, not both")
+        return self
 
 
 class Training(Section):
@@ -137,6 +146,7 @@ class Training(Section):
         iterations: Meta-iterations; one "epoch" of the papers' timings is one of them.
         meta_batch: Tasks per meta-iteration.
         outer_lr: β, the learning rate of the outer Adam.
+        clip_norm: Scales a mean meta-gradient that is longer than this (2-norm over all parameters) down to it.
         log_every: Meta-iterations per row of the training curve.
         monitor_every: Meta-iterations between two points of the test curve; 0 for none. The curve is shown, and
             chooses nothing.
@@ -146,6 +156,7 @@ class Training(Section):
     iterations: Count
     meta_batch: Count = 4
     outer_lr: Rate = 1e-3
+    clip_norm: Rate | None = None
     log_every: Count = 10
     monitor_every: Annotated[int, Field(ge=0)] = 0
     monitor_tasks: Count = 10

@@ -64,9 +64,35 @@ class FMAMLPooled(FMAMLConv):
         return [*layers, nn.AdaptiveAvgPool2d(3)] if index == self.blocks - 1 else layers
 
 
+class MetaSERLSTM(nn.Module):
+    """MetaSER's network (Chopra, Mathur, Sawhney, Shah, ICASSP 2021): two LSTM layers of 128, dense 128, dense outputs.
+
+    The last frame's state of the second layer goes through both dense layers, without an activation between them, as in
+    the authors' code. 225,924 parameters with 20 coefficients and 4 outputs.
+
+    Args:
+        input_shape: ``(coefficients, frames)``.
+        outputs: Classes.
+    """
+
+    width = 128
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_shape[0], self.width, num_layers=2, batch_first=True)
+        self.dense = nn.Linear(self.width, self.width)
+        self.head = nn.Linear(self.width, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(clips, outputs)`` of ``x`` ``(clips, coefficients, frames)``."""
+        states, _ = self.lstm(x.transpose(1, 2))
+        return self.head(self.dense(states[:, -1]))
+
+
 MODELS: dict[str, Callable[[tuple[int, int], int], nn.Module]] = {
     "fmaml-conv": FMAMLConv,
     "fmaml-pooled": FMAMLPooled,
+    "metaser-lstm": MetaSERLSTM,
 }
 
 

@@ -59,7 +59,7 @@ def train(
             raise UserError(
                 f"training diverged at iteration {iteration} (query loss {loss}); lower inner_lr or outer_lr"
             )
-        apply(learner, batch, optimiser)
+        apply(learner, batch, optimiser, settings.clip_norm)
         seconds += time.perf_counter() - started
         window += batch
         last = iteration == settings.iterations
@@ -73,11 +73,19 @@ def train(
     return seconds
 
 
-def apply(learner: Learner, batch: Sequence[MetaGradient], optimiser: torch.optim.Optimizer) -> None:
+def apply(
+    learner: Learner,
+    batch: Sequence[MetaGradient],
+    optimiser: torch.optim.Optimizer,
+    clip_norm: float | None = None,
+) -> None:
     """One outer step along the mean of the tasks' meta-gradients, added up in the order of the tasks."""
-    for number, parameter in enumerate(learner.parameters()):
+    parameters = learner.parameters()
+    for number, parameter in enumerate(parameters):
         total = batch[0].gradients[number].clone()
         for result in batch[1:]:
             total += result.gradients[number]
         parameter.grad = total / len(batch)
+    if clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimiser.step()

@@ -79,9 +79,11 @@ def toy_task(
     return Task(support_x, support_y, query_x, query_y, classes, fixed, "aa", *rows)
 
 
-def features_of(table: pd.DataFrame, seed: int = 0, shape: tuple[int, int] = (4, 5)) -> torch.Tensor:
+def features_of(
+    table: pd.DataFrame, seed: int = 0, shape: tuple[int, int] = (4, 5), noise: float = 0.7
+) -> torch.Tensor:
     """Features ``(utterances, *shape)`` in which a class can be told from another, with noise."""
     rng = np.random.default_rng(seed)
     codes = pd.factorize(table["emotion"])[0]
     centres = rng.normal(size=(codes.max() + 1, *shape))
-    return torch.from_numpy((centres[codes] + 0.7 * rng.normal(size=(len(table), *shape))).astype(np.float32))
+    return torch.from_numpy((centres[codes] + noise * rng.normal(size=(len(table), *shape))).astype(np.float32))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import learn2learn
 import pytest
 import torch
@@ -21,20 +23,24 @@ def settings_of(name: str, **changes: object) -> config.Algorithm:
 
 
 def network(kind: str, task: Task) -> nn.Module:
-    """A smooth net, or the real F-MAML network with its batch normalisation, in float64."""
+    """In float64: a smooth net, a fully connected one and a convolutional one with batch normalisation, an LSTM."""
     torch.manual_seed(1)
     height, width = task.query_x.shape[1:]
+    outputs = len(task.classes)
     if kind == "tanh":
-        net: nn.Module = nn.Sequential(
-            nn.Flatten(), nn.Linear(height * width, 6), nn.Tanh(), nn.Linear(6, len(task.classes))
+        layers = OrderedDict(
+            flat=nn.Flatten(), body=nn.Linear(height * width, 6), bend=nn.Tanh(), head=nn.Linear(6, outputs)
         )
-    else:
-        net = models.build("fmaml-conv", (height, width), len(task.classes), seed=1)
-    return net.double()
+        return nn.Sequential(layers).double()
+    if kind == "fc":
+        body = learn2learn.vision.models.OmniglotFC(height * width, outputs, sizes=[8, 6])
+        return nn.Sequential(nn.Flatten(), body).double()
+    name = {"conv": "fmaml-conv", "lstm": "metaser-lstm"}[kind]
+    return models.build(name, (height, width), outputs, seed=1).double()
 
 
 def task_for(kind: str, fixed: int = 0, seed: int = 0) -> Task:
-    return toy_task(fixed=fixed, seed=seed, shape=(4, 5) if kind == "tanh" else (8, 8))
+    return toy_task(fixed=fixed, seed=seed, shape=(8, 8) if kind == "conv" else (4, 5))
 
 
 def adapted(
@@ -83,7 +89,7 @@ def test_maml_is_the_derivative_of_the_adapted_loss_by_finite_differences() -> N
         assert float(gradient @ direction) == pytest.approx(slope, rel=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["tanh", "conv"])
+@pytest.mark.parametrize("kind", ["tanh", "fc", "conv", "lstm"])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize(("name", "first_order"), [("maml", False), ("fomaml", True)])
 def test_meta_gradients_equal_the_definition_and_stock_learn2learn(
@@ -133,9 +139,9 @@ def test_the_inner_loop_of_fmaml_only_lowers_the_fixed_logits() -> None:
     learner = algorithms.build(settings_of("fmaml", steps=30, inner_lr=0.3), net)
     start = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
     end = adapted(net, task, start, lr=0.3, steps=1)
-    assert ((end["3.bias"] - start["3.bias"])[task.ways :] < 0).all()
+    assert ((end["head.bias"] - start["head.bias"])[task.ways :] < 0).all()
     outer = dict(zip(start, learner.meta_gradient(task).gradients, strict=True))
-    assert (outer["3.bias"][task.ways :] < 0).all(), "descending raises them again"
+    assert (outer["head.bias"][task.ways :] < 0).all(), "descending raises them again"
 
 
 def test_fmaml_refuses_tasks_that_are_not_n_plus_f_way() -> None:

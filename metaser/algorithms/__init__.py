@@ -5,15 +5,23 @@ from __future__ import annotations
 from torch import nn
 
 from metaser import config
+from metaser.algorithms.anil import ANIL
 from metaser.algorithms.base import Learner
 from metaser.algorithms.fmaml import FMAML
 from metaser.algorithms.maml import FOMAML, MAML
+from metaser.algorithms.metasgd import MetaSGD
+from metaser.algorithms.regmaml import RegMAML
+from metaser.algorithms.reptile import Reptile
 from metaser.errors import UserError, nearest
 
 ALGORITHMS: dict[str, type[Learner]] = {
     "maml": MAML,
     "fomaml": FOMAML,
     "fmaml": FMAML,
+    "reptile": Reptile,
+    "regmaml": RegMAML,
+    "metasgd": MetaSGD,
+    "anil": ANIL,
 }
 
 

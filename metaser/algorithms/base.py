@@ -23,9 +23,10 @@ class MetaGradient:
 
     Attributes:
         gradients: One descent direction per parameter of `Learner.parameters`, in their order and shapes.
-        loss: Mean cross-entropy of the query set after adaptation.
-        correct: Query clips classified rightly after adaptation.
-        queries: Query clips.
+        loss: Mean cross-entropy, after adaptation, of the clips that the meta-gradient is of: the query set, or the support
+            set where the algorithm has no use for a query set.
+        correct: How many of these clips are classified rightly.
+        queries: How many they are.
     """
 
     gradients: tuple[torch.Tensor, ...]

@@ -7,6 +7,8 @@ FOMAML's meta-gradient: ∇L_Q at φ_k, the inner loop's derivative taken as the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -14,6 +16,23 @@ from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient, correct, cross_entropy
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Where the inner loop ended.
+
+    Attributes:
+        network: The adapted clone, φ_k; call it on features.
+        gradients: ∇L_S(φ₀) … ∇L_S(φ_{k−1}), each as one tensor per parameter; None for a parameter that is not adapted.
+        loss: The support loss L_S(φ_{k−1}), at the last step's start.
+        correct: Support clips classified rightly there.
+    """
+
+    network: l2l.algorithms.MAML
+    gradients: list[list[torch.Tensor | None]]
+    loss: float
+    correct: int
 
 
 class MAML(Learner):
@@ -25,17 +44,40 @@ class MAML(Learner):
         super().__init__(model, settings)
         self.maml = l2l.algorithms.MAML(model, lr=settings.inner_lr, first_order=self.first_order)
 
-    def adapt(self, task: Task, steps: int, first_order: bool) -> l2l.algorithms.MAML:
-        """A clone after ``steps`` gradient steps on the support set."""
+    def adapts(self, name: str) -> bool:
+        """Whether the inner loop changes the parameter of that name."""
+        return True
+
+    def adapt(self, task: Task, steps: int, first_order: bool) -> Adapted:
+        """A clone of θ after ``steps`` gradient steps on the support set.
+
+        Args:
+            task: The task.
+            steps: k.
+            first_order: Leave out the graph that a derivative through the inner loop needs.
+        """
         clone = self.maml.clone(first_order=first_order)
+        names = [name for name, _ in clone.module.named_parameters()]
+        gradients: list[list[torch.Tensor | None]] = []
         for _ in range(steps):
-            clone.adapt(cross_entropy(clone(task.support_x), task.support_y))
-        return clone
+            logits = clone(task.support_x)
+            loss = cross_entropy(logits, task.support_y)
+            changed = {name: p for name, p in clone.module.named_parameters() if self.adapts(name)}
+            slopes = dict(
+                zip(
+                    changed,
+                    torch.autograd.grad(loss, list(changed.values()), create_graph=not first_order),
+                    strict=True,
+                )
+            )
+            gradients.append([slopes.get(name) for name in names])
+            l2l.algorithms.maml.maml_update(clone.module, self.settings.inner_lr, gradients[-1])
+        return Adapted(clone, gradients, loss.item(), correct(logits, task.support_y))
 
     def meta_gradient(self, task: Task) -> MetaGradient:
         """d L_Q(φ)/dθ for MAML, ∇L_Q(φ) for FOMAML."""
         adapted = self.adapt(task, self.settings.steps, self.first_order)
-        logits = adapted(task.query_x)
+        logits = adapted.network(task.query_x)
         loss = cross_entropy(logits, task.query_y)
         gradients = torch.autograd.grad(loss, self.parameters())
         return MetaGradient(gradients, loss.item(), correct(logits, task.query_y), len(task.query_y))
@@ -44,7 +86,7 @@ class MAML(Learner):
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""
         adapted = self.adapt(task, self.settings.test_steps or self.settings.steps, first_order=True)
         with torch.no_grad():
-            return adapted(task.query_x)
+            return adapted.network(task.query_x)
 
 
 class FOMAML(MAML):

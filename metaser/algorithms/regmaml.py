@@ -1,0 +1,43 @@
+"""Reg-MAML (Chandra, "Modification in meta-learning for low-resource SER", equations 3 to 6).
+
+Meta-gradient ∇L_Q(φ) + λ (∇L_Q(φ) − ∇L_Q(θ))/α, which is (1 + l) ∇L_Q(φ) − l ∇L_Q(θ) with l = λ/α. With one inner step
+the quotient is −H₁G₀ + O(α) (H₁: Hessian of L_Q, G₀: ∇L_S, both at θ), so the whole is ∇L_Q(θ) − (α + λ) H₁G₀ + …:
+
+- λ = 0 is FOMAML; λ = α has the weight that MAML gives to the alignment of G₀ and G₁ in expectation;
+- λ = −α is ∇L_Q(θ), joint training, exactly;
+- λ > 0 adds weight to −H₁G₀: descending rewards the alignment of support and query gradients. It can also reward
+  gradients that grow without bound, and diverge: training says so, and `training.clip_norm` is an option.
+
+The report writes one α for both loops; the one that divides here is the inner learning rate, or the quotient would not
+be the derivative that it stands for.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from metaser.algorithms.base import MetaGradient, cross_entropy
+from metaser.algorithms.maml import FOMAML
+from metaser.tasks import Task
+
+
+class RegMAML(FOMAML):
+    """Reg-MAML with l = λ/α from ``lambda_ratio``, or λ itself from ``lambda_``; see `Learner` for the arguments."""
+
+    @property
+    def ratio(self) -> float:
+        """l = λ/α; 0 where the settings give neither."""
+        if self.settings.lambda_ is not None:
+            return self.settings.lambda_ / self.settings.inner_lr
+        return self.settings.lambda_ratio or 0.0
+
+    def meta_gradient(self, task: Task) -> MetaGradient:
+        """(1 + l) ∇L_Q(φ) − l ∇L_Q(θ)."""
+        adapted = super().meta_gradient(task)
+        logits = self.model(task.query_x)
+        start = torch.autograd.grad(cross_entropy(logits, task.query_y), self.parameters())
+        ratio = self.ratio
+        gradients = tuple(
+            (1 + ratio) * end - ratio * before for end, before in zip(adapted.gradients, start, strict=True)
+        )
+        return MetaGradient(gradients, adapted.loss, adapted.correct, adapted.queries)
