@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,24 @@ def test_a_paper_table_without_a_column_is_named(tmp_path: Path) -> None:
         tables.read_paper(tmp_path / "paper.csv")
     with pytest.raises(UserError, match=r"absent.csv: cannot be read"):
         tables.read_paper(tmp_path / "absent.csv")
+
+
+def test_the_commit_is_named_and_dirty_when_code_but_not_when_results_differ(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=n", "-c", "user.email=e")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert results.commit(tmp_path) == ""
+    git("init", "-q")
+    for folder in ("code", "results"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("one")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD")
+    assert results.commit(tmp_path / "code") == head
+    (tmp_path / "results" / "file").write_text("two")
+    assert results.commit(tmp_path / "code") == head
+    (tmp_path / "code" / "file").write_text("two")
+    assert results.commit(tmp_path / "code") == f"{head}-dirty"

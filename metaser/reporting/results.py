@@ -116,13 +116,17 @@ def provenance(repository: Path) -> dict[str, Any]:
 
 def commit(repository: Path) -> str:
     """The checked-out commit, with ``-dirty`` when tracked files outside results/ differ from it; empty outside git."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(repository), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
     try:
-        return subprocess.run(
-            ["git", "-C", str(repository), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            capture_output=True, text=True, check=True, timeout=30,
-        ).stdout.strip()  # fmt: skip
+        head = git("rev-parse", "HEAD")
+        changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)results")
     except (OSError, subprocess.SubprocessError):
         return ""
+    return head.stdout.strip() + ("-dirty" if changed.returncode == 1 else "") if head.returncode == 0 else ""
 
 
 def processor() -> str:
