@@ -1,6 +1,6 @@
 # metaser: every target builds the environment it needs. `make help` lists the targets.
 #   make exp-fmaml-5shot                              on METASER_DATA's corpora, else on the built-in synthetic one
-#   make exp-fmaml-5shot SET="training.iterations=10" with a setting of your own
+#   make exp-fmaml-5shot SET="training.iterations=10" with a setting of your own (no spaces in it)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 SET ?=
 PROTOCOL ?=
 RESULTS ?= results
-RUN = $(BIN)/metaser run --results $(RESULTS) $(foreach p,$(PROTOCOL),--protocol $(p)) $(foreach s,$(SET),--set $(s))
+RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot
@@ -24,6 +24,7 @@ $(READY): setup.cfg pyproject.toml .ci/constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON); install Python 3.11 or 3.12, or say which: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { echo "make: metaser needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | cut -d' ' -f2); say which: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; install it (Debian: python3-venv)" >&2; exit 2; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "make: $(PYTHON) has no Python.h, and learn2learn is built from source; install its headers (Debian: python3-dev)" >&2; exit 2; }
 	@command -v $${CC:-cc} >/dev/null || command -v gcc >/dev/null || { echo "make: no C compiler, and learn2learn is built from source; install gcc or clang (Debian: build-essential)" >&2; exit 2; }
 	@echo "make: building the environment in $(VENV) (a few minutes, 5 GB, once)"
 	@rm -rf $(VENV)

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 `metaser data verify` found something broken, 2 a user's m
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
+    root: Root = None,
 ) -> None:
     """Run an experiment: train, test, write CSV files, plots and a table.
 
@@ -61,10 +63,30 @@ def run(
 
     module = load(experiment)
     try:
-        module.run(Run(experiment, variant, setting or [], results, protocol or []))
+        module.run(Run(experiment, variant, setting or [], results, protocol or [], root))
     except KeyboardInterrupt:
         print("metaser: stopped; earlier results are as they were", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def render(
+    experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of its runs.")],
+) -> None:
+    """Draw a finished run's plots and table anew from its CSV files; nothing is trained.
+
+    Example: metaser render experiments/fmaml results/fmaml/5shot/real
+    """
+    from metaser.experiment import load
+    from metaser.reporting.results import Finished
+    from metaser.reporting.tables import read_paper
+
+    module, paper = load(experiment), read_paper(experiment / "paper.csv")
+    for folder in folders:
+        finished = Finished(folder)
+        module.render(finished, paper[paper["variant"] == finished.first.variant])
+        print(f"written to {folder}")
 
 
 @data.command("list")
@@ -74,8 +96,9 @@ def list_corpora(root: Root = None) -> None:
     Example: metaser data list
     """
     from metaser.corpora.listing import listing
+    from metaser.files import data_root
 
-    print(listing(data_root_of(root)))
+    print(listing(data_root(root)))
 
 
 @data.command("verify")
@@ -88,8 +111,9 @@ def verify(
     Example: metaser data verify emodb tess
     """
     from metaser.corpora.listing import verify_all
+    from metaser.files import data_root
 
-    if not verify_all(names or [], data_root_of(root)):
+    if not verify_all(names or [], data_root(root)):
         raise typer.Exit(1)
 
 
@@ -107,11 +131,12 @@ def probe(
     from metaser.corpora import locate
     from metaser.corpora.base import concatenate
     from metaser.features import extract, recipe
+    from metaser.files import data_root
     from metaser.progress import progress
 
-    chosen, place = recipe(recipe_name), data_root_of(root)
+    chosen, place = recipe(recipe_name), data_root(root)
     with progress("preparing corpora") as update:
-        found = [locate(name, place, update) for name in names or ["synthetic"]]
+        found = [locate(name, place, update) for name in dict.fromkeys(names or ["synthetic"])]
     with progress(f"extracting features ({chosen.name})") as update:
         features = extract(concatenate(corpus.table(folder) for corpus, folder in found), chosen, update)
     scores = linear.probe(features.x, features.table, features.lengths)
@@ -123,15 +148,11 @@ def probe(
     )
 
 
-def data_root_of(root: Path | None) -> Path | None:
-    """The data root that the command line or the environment names."""
-    from metaser.files import data_root, readable_folder
-
-    return readable_folder(root.absolute(), "--root") if root is not None else data_root()
-
-
 def main() -> None:
     """The entry point: a user's mistake is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a file name need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -7,20 +7,33 @@ by key over the rest. Unknown keys are refused with the nearest right name.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from metaser.errors import UserError, nearest
+from metaser.errors import UserError, first_line, nearest
 
 OVERLAYS = ("protocols", "variants", "synthetic")
 
 Count = Annotated[int, Field(ge=1)]
-# YAML 1.1 reads "1e-3" as a string, so rates are converted; everything else must have its type.
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+
+
+def number(value: object) -> object:
+    """YAML 1.1 reads "1e-3" as a string: converted, where it is a number; everything else must have its type."""
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0, le=1e6)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: What may be a part of a path or a key of a table.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
 class Section(BaseModel):
@@ -32,9 +45,9 @@ class Section(BaseModel):
 class CustomCorpus(Section):
     """A corpus of the user's own (`metaser.corpora.folder`): a tree ``speaker?/emotion/*.wav`` or a CSV file."""
 
-    name: str
+    name: Name
     path: str
-    language: str
+    language: Name
 
 
 class Collection(Section):
@@ -49,6 +62,14 @@ class Collection(Section):
     corpora: tuple[str | CustomCorpus, ...] = Field(min_length=1, strict=False)
     at_least: Count | None = None
     neutral: tuple[str, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Collection:
+        names = [entry if isinstance(entry, str) else entry.name for entry in self.corpora]
+        distinct("corpora", names)
+        if self.at_least and self.at_least > len(names):
+            raise ValueError(f"at_least: {self.at_least} of {len(names)} corpora is impossible")
+        return self
 
 
 class Data(Section):
@@ -68,8 +89,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Data:
-        if len(set(self.emotions)) != len(self.emotions):
-            raise ValueError("emotions: each one once")
+        distinct("emotions", self.emotions)
+        distinct("targets", self.targets)
         if self.use not in ("auto", *self.collections):
             raise ValueError(f"use: unknown collection {self.use!r}; {nearest(self.use, ['auto', *self.collections])}")
         return self
@@ -129,8 +150,8 @@ class Algorithm(Section):
     steps: Count
     test_steps: Count | None = None
     first_order: bool = True
-    lambda_: Annotated[float, Field(allow_inf_nan=False, strict=False)] | None = None
-    lambda_ratio: Annotated[float, Field(allow_inf_nan=False, strict=False)] | None = None
+    lambda_: Number | None = None
+    lambda_ratio: Number | None = None
 
     @model_validator(mode="after")
     def _one_lambda(self) -> Algorithm:
@@ -179,19 +200,37 @@ class Evaluation(Section):
 
 
 class Experiment(Section):
-    """Everything that decides a run's numbers."""
+    """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA."""
 
-    experiment: str
+    experiment: Name
     variant: str = ""
     protocol: str = ""
-    seeds: tuple[int, ...] = Field(min_length=1, strict=False)
+    data_root: str | None = None
+    seeds: tuple[Seed, ...] = Field(min_length=1, strict=False)
     data: Data
     features: Features
     tasks: Tasks
     model: Model
-    algorithms: dict[str, Algorithm] = Field(min_length=1)
+    algorithms: dict[Name, Algorithm] = Field(min_length=1)
     training: Training
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        distinct("seeds", self.seeds)
+        distinct("tasks.fixed and data.emotions", [*self.tasks.fixed, *self.data.emotions])
+        return self
+
+
+def distinct(key: str, values: Sequence[object]) -> None:
+    """Refuses a list in which something is there twice.
+
+    Raises:
+        ValueError: naming it.
+    """
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{key}: {twice[0]!r} is there twice; each one once")
 
 
 class Study:
@@ -212,6 +251,7 @@ class Study:
         for kind, overlay in self.overlays.items():
             if not isinstance(overlay, dict):
                 raise UserError(f"{path}: {kind}: must be a mapping")
+            self.overlays[kind] = {str(name): value for name, value in overlay.items()}
         self.protocols = list(self.overlays["protocols"]) or [""]
         self.variants = list(self.overlays["variants"])
 
@@ -227,11 +267,11 @@ class Study:
         for kind, name in (("variants", variant), ("protocols", protocol)):
             if name:
                 tree = merge(tree, self._overlay(kind, name))
-        tree = merge(tree, {"variant": variant, "protocol": protocol})
         if synthetic:
             tree = merge(tree, self.overlays["synthetic"])
         for text in overrides:
             tree = merge(tree, parse_override(text))
+        tree = merge(tree, {"variant": variant, "protocol": protocol})
         try:
             return Experiment.model_validate(tree)
         except ValidationError as error:
@@ -264,8 +304,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: is not valid YAML{where} ({getattr(error, 'problem', None) or 'unreadable'})"
         ) from None
-    except RecursionError:
-        raise UserError(f"{path}: is nested too deeply") from None
+    except (ValueError, RecursionError) as error:  # such as a date that no calendar has
+        raise UserError(f"{path}: has a value that cannot be read ({first_line(error)})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must be a mapping of settings, such as 'seeds: [0]'")
     return tree
@@ -291,8 +331,8 @@ def parse_override(text: str) -> dict[str, Any]:
         raise UserError(f"--set {text}: give key=value, such as training.iterations=100")
     try:
         tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: the value is not valid YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"--set {text[:80]}: the value is not valid YAML") from None
     for part in reversed(key.strip().split(".")):
         tree = {part: tree}
     return tree
@@ -305,7 +345,7 @@ def explain(error: ValidationError) -> str:
     first = max((e for e in error.errors() if e["loc"][: len(start)] == start), key=lambda e: len(e["loc"]))
     # A union reports the member it tried ('str', 'CustomCorpus') as part of the place; users know only their keys.
     place = [str(part) for part in first["loc"] if part not in ("str", "CustomCorpus")]
-    where = ".".join(place)
+    where = ".".join(place) or "settings"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1]))}"
     if first["type"] == "missing":

@@ -10,6 +10,11 @@ class UserError(Exception):
     """Something the user can mend. The message names the file, key or label and says what would be right."""
 
 
+def first_line(error: BaseException) -> str:
+    """An exception's message as one line, whatever a library put into it."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """A clause for an error message: the nearest known name, or all of them.
 

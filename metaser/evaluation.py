@@ -48,7 +48,8 @@ def evaluate(learner: Learner, tasks: SpeechTasks, count: int, workers: Workers,
         return score(learner.predict(task), task)
 
     rows, confusions = zip(*workers.map(test, range(count)), strict=True)
-    confusion = sum(confusions[1:], confusions[0].copy())
+    labels = sorted(set().union(*(matrix.index for matrix in confusions)))  # not every task has every class
+    confusion = sum(matrix.reindex(index=labels, columns=labels, fill_value=0) for matrix in confusions)
     return Scores(pd.DataFrame(list(rows)), confusion)
 
 

@@ -7,8 +7,10 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 from __future__ import annotations
 
 import importlib.util
+import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,7 @@ from metaser import algorithms, models
 from metaser.algorithms.base import MetaGradient
 from metaser.config import Experiment, Study
 from metaser.corpora.selection import Selection, announce, select
-from metaser.errors import UserError, nearest
+from metaser.errors import UserError, first_line, nearest
 from metaser.evaluation import Scores, evaluate, mean_interval
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root
@@ -50,6 +52,7 @@ class Run:
         variant: A key of ``variants`` in its configuration.
         overrides: ``key=value`` settings over all overlays.
         protocols: Which of the configuration's protocols; all when empty.
+        root: The data root, before ``data_root`` of the configuration and METASER_DATA.
         out: The folder that holds the results of all experiments.
 
     Raises:
@@ -57,8 +60,9 @@ class Run:
     """
 
     def __init__(
-        self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = ()
-    ) -> None:
+        self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = (),
+        root: Path | None = None,
+    ) -> None:  # fmt: skip
         self.folder = experiment
         self.study = Study(experiment / "config.yaml")
         if self.study.variants and not variant:
@@ -68,7 +72,7 @@ class Run:
         drafts = [self._settings(protocol, synthetic=False) for protocol in self.protocols]
         for settings in drafts:
             check_names(settings)
-        root = data_root()
+        root = data_root(root or drafts[0].data_root)
         with progress("making the built-in corpus") as update:
             self.speech: Selection = select(drafts[0].data, drafts[0].tasks, root, update)
         announce(self.speech, root)
@@ -82,7 +86,7 @@ class Run:
         self._scores: list[pd.DataFrame] = []
         self._seconds: list[dict[str, Any]] = []
         self._digests: dict[str, str] = {}
-        self.confusions: dict[Cell, pd.DataFrame] = {}
+        self._confusions: list[pd.DataFrame] = []
 
     def _settings(self, protocol: str, synthetic: bool) -> Experiment:
         return self.study.experiment(
@@ -141,7 +145,10 @@ class Run:
             queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
                           tasks.speakers)  # fmt: skip
-        return EpisodeSampler(self.speech.table, domains, settings.data.emotions, shape, part)
+        table = self.speech.table
+        if part == "train" and tasks.speakers == "disjoint":
+            table = held_out(table, cell.target)
+        return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
     def all_cells(self) -> None:
         """Trains and tests every cell.
@@ -149,6 +156,10 @@ class Run:
         Raises:
             UserError: if a class is too small (before the first cell is trained), or training diverges.
         """
+        for protocol, settings in self.settings.items():
+            nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
+            if nameless:
+                print(f"metaser: {protocol}: {nameless} clips without a known speaker are left out", file=sys.stderr)
         cells = self.cells()
         self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
         for cell in cells:
@@ -175,7 +186,7 @@ class Run:
         height, width = features.x.shape[1:]
         learner = algorithms.build(algorithm, models.build(settings.model.name, (height, width), outputs, cell.seed))
 
-        def add(split: str, iteration: int, values: dict[str, Sequence[float]]) -> None:
+        def add(split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
             log.add([{**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
                       "n_tasks": len(column), **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
                      for metric, column in values.items()])  # fmt: skip
@@ -190,11 +201,17 @@ class Run:
 
         seconds = train(learner, streams["train"], settings.training, workers, record, monitor, tick)
         scores = evaluate(learner, streams["test"], settings.evaluation.tasks, workers)
-        add("test", settings.training.iterations, {str(name): list(values) for name, values in scores.tasks.items()})
+        if not math.isfinite(scores.tasks["loss"].sum()):
+            raise UserError(f"{cell.algorithm}, {cell.target}, seed {cell.seed}: adapting to a test task diverged; "
+                            f"lower algorithms.{cell.algorithm}.inner_lr")  # fmt: skip
+        tested = {str(name): list(values.dropna()) for name, values in scores.tasks.items()}
+        add("test", settings.training.iterations, tested)
         self._scores.append(scores.tasks.assign(**self.keys(cell), seed=cell.seed, corpus=self.corpus(cell.target)))
         self._seconds.append({**self.keys(cell), "seed": cell.seed, "corpus": self.corpus(cell.target),
                               "seconds_per_100_epochs": 100 * seconds / settings.training.iterations})  # fmt: skip
-        self.confusions[cell] = scores.confusion
+        counts = scores.confusion.rename_axis("true").reset_index()
+        counts = counts.melt("true", var_name="predicted", value_name="count").assign(**self.keys(cell), seed=cell.seed)
+        self._confusions.append(counts[[*results.KEYS, "seed", "true", "predicted", "count"]])
         return scores
 
     def keys(self, cell: Cell) -> dict[str, Any]:
@@ -210,13 +227,16 @@ class Run:
         table = self.speech.table
         return "+".join(sorted(set(table.loc[table["domain"] == domain, "corpus"])))
 
-    def summary(self) -> pd.DataFrame:
-        """``summary.csv``."""
-        return tables.summarise(pd.concat(self._scores, ignore_index=True), self.paper)
+    def write(self, folder: Path) -> None:
+        """``summary.csv``, ``confusion.csv``, ``timing.csv`` and ``run.json``.
 
-    def timing(self) -> pd.DataFrame:
-        """``timing.csv``: what was measured with a clock, kept apart so that all other files repeat to the byte."""
-        return tables.summarise(pd.DataFrame(self._seconds), self.paper)
+        What was measured with a clock is in the latter two, kept apart so that all other files repeat to the byte.
+        """
+        paper = self.paper
+        results.write_csv(tables.summarise(pd.concat(self._scores, ignore_index=True), paper), folder / "summary.csv")
+        results.write_csv(pd.concat(self._confusions, ignore_index=True), folder / "confusion.csv")
+        results.write_csv(tables.summarise(pd.DataFrame(self._seconds), paper), folder / "timing.csv")
+        results.write_json(self.run_json(), folder / "run.json")
 
     def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
@@ -238,6 +258,18 @@ class Run:
         }  # fmt: skip
 
 
+def held_out(table: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The table, its index kept, without clips that share a speaker or a text with the target's clips of their corpus.
+
+    A corpus of several languages may have a speaker or (EmoFilm's dubbed films) a scene in more than one of them.
+    """
+    tested, kept = table[table["domain"] == target], pd.Series(True, index=table.index)
+    for column in ("speaker", "text"):
+        named = (table["corpus"] + "/" + table[column]).where(table[column] != "")
+        kept &= ~named.isin(named[tested.index].dropna())
+    return table[kept | (table["domain"] == target)]
+
+
 def check_names(settings: Experiment) -> None:
     """Refuses an unknown recipe, network or algorithm before any work is done.
 
@@ -245,6 +277,9 @@ def check_names(settings: Experiment) -> None:
         UserError: with the nearest right name.
     """
     recipe(settings.features.recipe, backend=settings.features.backend)
+    for label, algorithm in settings.algorithms.items():
+        if algorithm.name == "fmaml" and not settings.tasks.fixed:
+            raise UserError(f"algorithms.{label}: F-MAML needs fixed classes; set tasks.fixed, such as [silence]")
     named = {f"algorithms.{label}.name": algorithm.name for label, algorithm in settings.algorithms.items()}
     for key, name, registry in (
         ("model.name", settings.model.name, list(models.MODELS)),
@@ -267,5 +302,11 @@ def load(folder: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise UserError(f"{path}: cannot be imported ({first_line(error)})") from None
+    for name in ("run", "render"):
+        if not callable(getattr(module, name, None)):
+            raise UserError(f"{path}: has no function {name}; experiments/fmaml/run.py shows both")
     return module

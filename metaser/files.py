@@ -11,14 +11,27 @@ from pathlib import Path
 from metaser.errors import UserError
 
 
-def data_root() -> Path | None:
-    """The folder that ``METASER_DATA`` names, one folder per corpus in it; None when the variable is not set.
+def data_root(given: Path | str | None = None) -> Path | None:
+    """The data root: the one given, else what ``METASER_DATA`` names; None when there is neither.
 
     Raises:
-        UserError: if the variable is set and names no readable folder.
+        UserError: if it is no readable folder.
     """
-    value = os.environ.get("METASER_DATA", "").strip()
-    return readable_folder(Path(value).expanduser().absolute(), "METASER_DATA") if value else None
+    value = str(given) if given is not None else os.environ.get("METASER_DATA", "").strip()
+    key = "the data root" if given is not None else "METASER_DATA"
+    return readable_folder(expanded(value, key), key) if value else None
+
+
+def expanded(value: str, key: str) -> Path:
+    """An absolute path, ``~`` expanded.
+
+    Raises:
+        UserError: naming ``key``, if there is no such user.
+    """
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{key}: {value}: there is no such user's home; give a path") from None
 
 
 def readable_folder(path: Path, key: str) -> Path:
@@ -43,7 +56,8 @@ def cache_folder(*parts: str) -> Path:
         UserError: if it cannot be made.
     """
     base = os.environ.get("METASER_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "metaser")
-    return writable_folder(Path(base).expanduser().joinpath(*parts), "the cache folder (METASER_CACHE)")
+    key = "the cache folder (METASER_CACHE)"
+    return writable_folder(expanded(base, key).joinpath(*parts), key)
 
 
 def writable_folder(path: Path, key: str) -> Path:

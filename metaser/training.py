@@ -70,6 +70,8 @@ def train(
             monitored(iteration)
         if tick:
             tick(iteration)
+    if not all(parameter.isfinite().all() for parameter in learner.parameters()):
+        raise UserError("training diverged in its last iteration (weights are not finite); lower inner_lr or outer_lr")
     return seconds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +19,6 @@ EMOTIONS = ("fear", "disgust", "happiness", "anger", "sadness")
 # A slow or busy machine is no reason to fail: examples have no deadline.
 settings.register_profile("metaser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("metaser")
-
-needs_corpora = pytest.mark.skipif(not os.environ.get("METASER_DATA"), reason="METASER_DATA is not set")
 
 
 @pytest.fixture(scope="session", autouse=True)

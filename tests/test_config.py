@@ -86,7 +86,7 @@ def test_unknown_variants_and_protocols_get_the_nearest_name() -> None:
         ("", "mapping"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("variants: 3\n", "variants"),
-        ("[" * 5000, "YAML"),
+        ("[" * 5000, "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, part: str) -> None:
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, par
     path.write_text(text)
     with pytest.raises(UserError, match=re.escape(str(path))) as caught:
         Study(path).experiment()
-    assert part in str(caught.value) or "nested too deeply" in str(caught.value)
+    assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

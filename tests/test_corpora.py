@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import openpyxl
 import pytest
 import soundfile
+import torch
+import torchaudio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaser.corpora import CORPORA, find
-from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance
+from metaser.corpora.audio import read_samples, read_waveform
+from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance, audio_files
 from metaser.corpora.emofilm import LEGEND
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
@@ -203,12 +208,14 @@ def test_a_scan_is_a_sorted_table_with_the_misnamed_aside(tmp_path):
     scan = find("emodb").scan(tmp_path)
     assert list(scan.table.columns) == list(COLUMNS)
     assert [Path(path).name for path in scan.table["path"]] == ["03a01Fa.WAV", "08a01Fa.flac"]
-    assert list(scan.table["group"]) == ["emodb/wav/03a01Fa", "emodb/wav/08a01Fa"]
+    assert list(scan.table["group"]) == ["emodb/03a01Fa", "emodb/08a01Fa"]
     assert scan.misnamed == [wrong]
 
 
 def test_an_empty_folder_is_told_with_where_to_get_the_corpus(tmp_path):
     write(tmp_path / "song.wav")
+    fails(lambda: find("tess").table(tmp_path), "tess", tmp_path, "TSpace")
+    (tmp_path / "song.wav").unlink()
     fails(lambda: find("tess").scan(tmp_path), "tess", tmp_path, "TSpace")
 
 
@@ -229,6 +236,66 @@ def test_savee_layouts_agree(tmp_path):
     columns = ["speaker", "gender", "emotion", "text"]
     assert official[columns].equals(flat[columns])
     assert len(flat) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "one", "two"),
+    [("emovo", "EMOVO/f1/dis-f1-b1.wav", "f1/dis-f1-b1.wav"), ("emodb", "wav/03a01Fa.flac", "wav/03a01Fa.wav"),
+     ("savee", "AudioData/DC/a01.wav", "DC_a01.wav"),
+     ("ravdess", "Actor_07/03-01-03-01-02-01-07.wav", "b/03-01-03-01-02-01-07.wav")],
+)  # fmt: skip
+def test_a_clip_that_is_there_twice_is_refused(tmp_path, corpus, one, two):
+    paths = write(tmp_path / one), write(tmp_path / two)
+    scan = find(corpus).scan(tmp_path)
+    assert scan.twice == [paths]
+    assert scan.table["group"].nunique() == 1
+    fails(lambda: find(corpus).table(tmp_path), *paths, "is there twice; remove one")
+    paths[1].unlink()
+    assert len(find(corpus).table(tmp_path)) == 1
+
+
+def test_a_whole_second_copy_is_counted(tmp_path):
+    for copy in ("", "EMOVO"):
+        for sentence in ("b1", "b2", "b3"):
+            write(tmp_path / copy / f"f1/dis-f1-{sentence}.wav")
+    fails(lambda: find("emovo").table(tmp_path), "there twice", "and 2 more: `metaser data verify emovo`")
+
+
+def test_equal_stems_of_two_recordings_are_no_copies(tmp_path):
+    for speaker in ("DC", "JE"):
+        write(tmp_path / f"savee/AudioData/{speaker}/a01.wav")
+        write(tmp_path / f"mine/{speaker}/angry/1.wav")
+    for corpus in (find("savee"), Folder("mine", tmp_path / "mine", "de")):
+        table = corpus.table(tmp_path / corpus.name)
+        assert table["group"].nunique() == len(table) == 2
+
+
+def test_one_audio_in_two_formats_is_refused_in_ones_own_corpus(tmp_path):
+    paths = write(tmp_path / "angry/1.flac"), write(tmp_path / "angry/1.wav")
+    fails(lambda: Folder("mine", tmp_path, "de").table(tmp_path), *paths, "is there twice")
+    (tmp_path / "list.csv").write_text("path,emotion\nangry/1.wav,sad\nangry/../angry/1.wav,sad\n")
+    fails(lambda: Folder("mine", tmp_path / "list.csv", "de").table(tmp_path / "list.csv"), paths[1], "is there twice")
+
+
+def test_linked_folders_are_read_and_circles_end(tmp_path):
+    folder = tmp_path / "emovo"
+    write(folder / "m1/dis-m1-b1.wav")
+    write(tmp_path / "elsewhere/dis-f1-b1.wav")
+    (folder / "f1").symlink_to(tmp_path / "elsewhere")
+    (folder / "a").symlink_to(folder / "m1")
+    (folder / "m1/up").symlink_to(folder)
+    (tmp_path / "elsewhere/self").symlink_to(tmp_path / "elsewhere")
+    assert list(map(str, audio_files(folder))) == ["f1/dis-f1-b1.wav", "m1/dis-m1-b1.wav"]
+
+
+def test_pipes_are_no_clips_and_broken_links_are_told(tmp_path):
+    folder = tmp_path / "f1"
+    clip = write(folder / "dis-f1-b1.wav")
+    os.mkfifo(folder / "dis-f1-b2.wav")
+    (folder / "dis-f1-b3.wav").symlink_to(tmp_path / "gone.wav")
+    (folder / "dis-f1-l1.wav").symlink_to(clip)
+    assert [path.stem[-2:] for path in audio_files(tmp_path)] == ["b1", "b3", "l1"]
+    fails(lambda: read_samples(folder / "dis-f1-b3.wav"), f"{folder / 'dis-f1-b3.wav'}: no such file")
 
 
 @pytest.fixture
@@ -257,6 +324,13 @@ def test_iemocap_keeps_agreed_turns_only(iemocap):
     rows = scan.table[["speaker", "gender", "emotion", "text"]].to_numpy().tolist()
     assert rows == [["Ses01F", "f", "neutral", "impro01"], ["Ses01M", "m", "excitement", "impro01"]]
     assert scan.misnamed == []
+
+
+def test_iemocap_finds_the_labels_of_linked_sessions(iemocap):
+    folder = iemocap[0] / "linked"
+    folder.mkdir()
+    (folder / "Session1").symlink_to(iemocap[0] / "Session1")
+    assert list(find("iemocap").scan(folder).table["emotion"]) == ["neutral", "excitement"]
 
 
 def test_iemocap_lists_the_misnamed(iemocap):
@@ -310,6 +384,69 @@ def test_a_broken_legend_is_told(tmp_path):
     fails(lambda: find("emofilm").scan(tmp_path), path, "'female'", "'speaker'")
 
 
+# --- decoding ---
+
+
+def sine(path: Path, rate: int, hertz: float, seconds: float = 2) -> Path:
+    """A tone of amplitude 0.5."""
+    soundfile.write(
+        path, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate), rate, subtype="FLOAT"
+    )
+    return path
+
+
+@pytest.mark.parametrize("rate", [24414, 44101, 11027])
+def test_rates_with_little_in_common_are_resampled_well_and_sparingly(tmp_path, rate):
+    for hertz in (100, 1000, 4000):
+        tracemalloc.start()
+        wave = read_waveform(sine(tmp_path / "a.wav", rate, hertz), 16000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100e6
+        assert wave.dtype == torch.float32
+        assert len(wave) == -(-2 * rate * 16000 // rate)
+        middle = wave[8000:24000].double().numpy()  # a second: its spectrum's lines are at whole Hz
+        spectrum = np.abs(np.fft.rfft(middle)) / 8000
+        assert spectrum.argmax() == hertz
+        assert spectrum[hertz] == pytest.approx(0.5, rel=0.005)
+        assert np.delete(spectrum, hertz).max() < 0.5 * 10 ** (-55 / 20)
+
+
+def test_what_the_new_rate_cannot_hold_is_filtered_out(tmp_path):
+    wave = read_waveform(sine(tmp_path / "a.wav", 24414, 9500), 16000)[100:-100]
+    assert wave.abs().max() < 0.5 * 10 ** (-50 / 20)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_ordinary_rates_are_resampled_by_torchaudio(tmp_path, rate):
+    path = write(tmp_path / "a.wav", rate)
+    common = math.gcd(rate, 16000)
+    resample = torchaudio.transforms.Resample(rate // common, 16000 // common)
+    assert torch.equal(read_waveform(path, 16000), resample(torch.from_numpy(read_samples(path)[0])))
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2_000_000_000])
+def test_a_rate_that_no_recording_has_is_told(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.full(10, 0.1), rate)
+    fails(lambda: read_samples(tmp_path / "a.wav"), tmp_path / "a.wav", f"{rate} Hz", "1000 to 768000")
+
+
+@pytest.mark.parametrize("name", [b"\xff.wav", b"it's.wav", "für.wav".encode()])
+def test_any_name_that_a_file_can_have_is_read(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    os.rename(write(tmp_path / "a.wav"), path)
+    assert read_samples(path)[1] == read_samples(str(path))[1] == 16000
+    assert find("emodb").scan(tmp_path).misnamed == [path]
+    path.write_bytes(b"no audio")
+    with pytest.raises(UserError) as caught:
+        read_samples(path)
+    assert str(caught.value) == f"{path}: not readable as audio (Format not recognised); give a WAV or FLAC file"
+
+
+def test_a_folder_named_as_a_clip_is_told(tmp_path):
+    fails(lambda: read_samples(tmp_path), tmp_path, "not readable as audio (Is a directory)")
+
+
 # --- a user's own clips ---
 
 
@@ -329,7 +466,7 @@ def test_a_tree_of_ones_own(tmp_path):
 
 def test_a_tree_without_emotions_is_told(tmp_path):
     write(tmp_path / "loose.wav")
-    fails(lambda: Folder("mine", tmp_path, "de").scan(tmp_path), "mine", tmp_path, "emotion/*.wav")
+    fails(lambda: Folder("mine", tmp_path, "de").table(tmp_path), "mine", tmp_path, "emotion/*.wav")
     fails(lambda: Folder("mine", tmp_path / "no", "de").scan(tmp_path / "no"), "mine", tmp_path / "no")
 
 
@@ -378,7 +515,7 @@ DATA = os.environ.get("METASER_DATA", "")
 
 
 def real(name: str):
-    folder = find(name).folder(Path(DATA)) if DATA else None
+    folder = find(name).folder(Path(DATA)) if os.path.isdir(DATA) else None
     if folder is None:
         pytest.skip(f"METASER_DATA names no folder with {name}")
     return find(name).scan(folder)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaser.errors import UserError
+from metaser.experiment import held_out
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 
 
@@ -157,9 +158,43 @@ def test_a_class_that_is_too_small_is_refused_by_name(changes: dict, parts: tupl
 
 def test_disjoint_speakers_need_speakers() -> None:
     table = utterances()
-    table.loc[0, "speaker"] = ""
-    with pytest.raises(UserError, match=r"aa: tasks.speakers: disjoint needs every clip's speaker.*/aa/fear/0.wav"):
+    table.loc[[0, 5], "speaker"] = ""
+    tasks = tasks_of(table, shape_of(speakers="disjoint"))
+    seen = {
+        row
+        for i in range(200)
+        for row in (*tasks.task(i, 0).support_index.tolist(), *tasks.task(i, 0).query_index.tolist())
+    }
+    assert not {0, 5} & seen, "clips of unknown speakers are left out"
+    assert {1, 2, 3} <= seen
+    table.loc[table["domain"] == "bb", "speaker"] = ""
+    with pytest.raises(UserError, match=r"bb: tasks.speakers: disjoint needs to know who speaks.*/bb/fear/0.wav"):
         tasks_of(table, shape_of(speakers="disjoint"))
+
+
+def test_rows_are_named_by_the_tables_index() -> None:
+    table = utterances()
+    part = table.drop(index=[2, 3, 40])
+    sampler = EpisodeSampler(part, ["aa"], EMOTIONS, shape_of(), "train")
+    for seed in range(20):
+        episode = sampler.draw(np.random.default_rng(seed))
+        assert not {2, 3, 40} & {*episode.support_index, *episode.query_index}
+        assert [episode.classes[y] for y in episode.query_y] == list(table.loc[episode.query_index, "emotion"])
+
+
+def test_strict_training_never_sees_a_speaker_or_a_scene_of_the_target() -> None:
+    """As EmoFilm has them: one corpus, several languages, speakers and dubbed scenes in more than one."""
+    table = utterances(classes=("fear", "anger")).assign(corpus="film")
+    table["text"] = [f"scene{n % 7}" if n % 3 else "" for n in range(len(table))]
+    table["speaker"] = [f"s{n % 5}" if n % 4 else "" for n in range(len(table))]
+    kept = held_out(table, "aa")
+    target, others = kept[kept["domain"] == "aa"], kept[kept["domain"] != "aa"]
+    assert len(target) == (table["domain"] == "aa").sum()
+    assert set(others["speaker"]) <= {""}, "every speaker is in every language here"
+    assert set(others["text"]) <= {""}
+    assert len(others) > 0
+    apart = table.assign(speaker=table["domain"] + table["speaker"], text=table["domain"] + table["text"])
+    assert len(held_out(apart, "aa")) == len(apart)
 
 
 def test_it_is_a_task_dataset_of_learn2learn() -> None:

@@ -8,11 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import scipy.signal
 import soundfile
 import torch
 import torchaudio
 
 from metaser.errors import UserError
+
+#: Sample rates in Hz that recordings have; any other is a damaged header.
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+#: The largest term of the two rates' reduced ratio that torchaudio resamples: its kernel grows with the terms' product.
+#: 44100 to 16000 Hz is 441:160, but 24414 to 16000 Hz is 12207:8000, whose kernel takes gigabytes.
+LARGEST_TERM = 2000
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
@@ -22,17 +29,23 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
         The samples, ``(samples,)`` float32 between -1 and 1, channels averaged; and the sample rate in Hz.
 
     Raises:
-        UserError: naming the file, if it is missing, unreadable, empty, or holds NaN or infinite samples.
+        UserError: naming the file, if it is missing, unreadable, empty, has a sample rate that no recording has, or
+            holds NaN or infinite samples.
     """
+    name = os.fsencode(path)  # soundfile cannot encode the text of a name that is not UTF-8
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        cut_short = is_cut_short(path)  # first, for it says why a file cannot be opened; libsndfile does not
+        samples, rate = soundfile.read(name, dtype="float32", always_2d=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        reason = str(error).replace("\n", " ").removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
+        reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
+        reason = reason.removeprefix(f"Error opening {name!r}: ").rstrip(".")
         raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
-    if is_cut_short(path):
+    if cut_short:
         raise UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
     if samples.shape[0] == 0:
         raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
     if not np.isfinite(samples).all():
@@ -52,18 +65,41 @@ def is_cut_short(path: str | Path) -> bool:
 
 
 def read_waveform(path: str | Path, rate: int) -> torch.Tensor:
-    """A clip as ``(samples,)`` float32 at ``rate`` Hz, resampled with torchaudio's windowed sinc where needed.
+    """A clip as ``(samples,)`` float32 at ``rate`` Hz, resampled with a windowed sinc where needed.
 
     Raises:
         UserError: as `read_samples`.
     """
     samples, found = read_samples(path)
-    waveform = torch.from_numpy(samples)
-    return waveform if found == rate else resampler(found, rate)(waveform)
+    return torch.from_numpy(samples) if found == rate else resampled(samples, found, rate)
+
+
+def resampled(samples: np.ndarray, found: int, wanted: int) -> torch.Tensor:
+    """Samples at another rate: by torchaudio, or by polyphase filtering where its kernel would be too large.
+
+    Args:
+        samples: ``(samples,)`` float32.
+        found: Their rate in Hz.
+        wanted: The rate to bring them to, in Hz.
+
+    Returns:
+        ``(ceil(samples * wanted / found),)`` float32.
+    """
+    common = math.gcd(found, wanted)
+    down, up = found // common, wanted // common
+    if max(down, up) <= LARGEST_TERM:
+        return sinc(down, up)(torch.from_numpy(samples))
+    polyphase = scipy.signal.resample_poly(samples, up, down, window=low_pass(max(down, up)))
+    return torch.from_numpy(polyphase.astype(np.float32, copy=False))
 
 
 @lru_cache(maxsize=16)
-def resampler(found: int, wanted: int) -> torchaudio.transforms.Resample:
-    """The (cached) resampler from ``found`` to ``wanted`` Hz."""
-    common = math.gcd(found, wanted)
-    return torchaudio.transforms.Resample(found // common, wanted // common)
+def sinc(down: int, up: int) -> torchaudio.transforms.Resample:
+    """torchaudio's resampler by a reduced ratio, with its kernel."""
+    return torchaudio.transforms.Resample(down, up)
+
+
+@lru_cache(maxsize=4)
+def low_pass(factor: int) -> np.ndarray:
+    """The filter that `scipy.signal.resample_poly` would design anew for each clip, ``(20 factor + 1,)`` float32."""
+    return scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)).astype(np.float32)

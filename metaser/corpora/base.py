@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -81,10 +81,13 @@ class Scan:
     Attributes:
         table: One row per clip, with the columns `COLUMNS`; ``path`` is absolute; sorted by path.
         misnamed: Audio files whose names do not fit the corpus's grammar, absolute, sorted.
+        twice: Clips that are there twice, such as in a nested second copy of the corpus: the first by path, and the
+            other one; absolute, sorted by the other one.
     """
 
     table: pd.DataFrame
     misnamed: list[Path] = field(default_factory=list)
+    twice: list[tuple[Path, Path]] = field(default_factory=list)
 
 
 class Corpus(ABC):
@@ -121,6 +124,10 @@ class Corpus(ABC):
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """What the file's path, relative to the corpus's folder, says; None when it does not fit the grammar."""
 
+    def identity(self, relative: PurePosixPath) -> str:
+        """Which recording a file that `parse` reads is: the same text for every copy of it, in any layout or format."""
+        return relative.stem
+
     def folder(self, root: Path) -> Path | None:
         """The corpus's folder below ``root``: its name in any case; None when there is none."""
         try:
@@ -142,7 +149,7 @@ class Corpus(ABC):
         """Reads the file names below ``folder``; decodes nothing.
 
         Raises:
-            UserError: if the folder cannot be read or holds no clip of this corpus.
+            UserError: if the folder cannot be read or holds no audio file.
         """
         return self.build(folder, ((relative, self.parse(relative)) for relative in audio_files(folder)))
 
@@ -150,41 +157,67 @@ class Corpus(ABC):
         """The scan of ``folder`` from its files, relative to it, each with its utterance or None when it is misnamed.
 
         Raises:
-            UserError: if there is no utterance.
+            UserError: if there is no file.
         """
         groups = {stem: stems[0] for stems in self.same_audio for stem in stems}
-        rows, misnamed = [], []
+        rows, misnamed, twice = [], [], []
+        first: dict[str, Path] = {}
         for relative, utterance in utterances:
             path = folder / relative
             if utterance is None:
                 misnamed.append(path)
                 continue
-            group = f"{self.name}/{groups.get(relative.stem, relative.with_suffix('').as_posix())}"
+            identity = self.identity(relative)
+            if first.setdefault(identity, path) != path:
+                twice.append((first[identity], path))
+            group = f"{self.name}/{groups.get(relative.stem, identity)}"
             rows.append((str(path), self.name, utterance.language, utterance.speaker, utterance.gender,
                          utterance.emotion, utterance.text, group))  # fmt: skip
-        if not rows:
-            reason = f"no clip in {folder} is named as {self.title} names its clips"
-            raise UserError(f"corpus {self.name}: {reason}; {self.access}")
-        return Scan(pd.DataFrame(rows, columns=list(COLUMNS)), misnamed)
+        if not rows and not misnamed:
+            raise self.without_clips(folder)
+        return Scan(pd.DataFrame(rows, columns=list(COLUMNS)), misnamed, twice)
+
+    def without_clips(self, folder: Path) -> UserError:
+        """The error to raise where ``folder`` holds no clip of this corpus."""
+        reason = f"no clip in {folder} is named as {self.title} names its clips"
+        return UserError(f"corpus {self.name}: {reason}; {self.access}")
 
     def table(self, folder: Path) -> pd.DataFrame:
-        """The table of `scan`, where every audio file is one of the corpus.
+        """The table of `scan`, where every audio file is one of the corpus, and there once.
 
         Raises:
-            UserError: as `scan`, and naming the first file that is misnamed: what it says cannot be known.
+            UserError: as `scan`; if no clip is named as the corpus names them; and naming the first file that is
+                misnamed (what it says cannot be known) or there twice (one copy would test what the other trained).
         """
         scan = self.scan(folder)
+        if scan.table.empty:
+            raise self.without_clips(folder)
+        others = len(scan.misnamed or scan.twice) - 1
+        more = f" (and {others} more: `metaser data verify {self.name}`)" if others > 0 else ""
         if scan.misnamed:
-            more = (
-                f" (and {len(scan.misnamed) - 1} more: `metaser data verify {self.name}`)" if scan.misnamed[1:] else ""
-            )
             raise UserError(f"{scan.misnamed[0]}: is not named as {self.title} names its clips, such as "
                             f"{Path(scan.table['path'].iloc[0]).relative_to(folder)}; rename or remove it{more}")  # fmt: skip
+        if scan.twice:
+            one, two = scan.twice[0]
+            raise UserError(f"{one} and {two}: the same clip is there twice; remove one{more}")
         return scan.table
 
 
-def audio_files(folder: Path) -> Iterator[PurePosixPath]:
-    """The audio files below ``folder``, relative to it, sorted; hidden files (and macOS's ``._`` twins) left out.
+def audio_files(folder: Path) -> list[PurePosixPath]:
+    """The audio files below ``folder``, as `files_below` finds them.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+    return files_below(folder, EXTENSIONS)
+
+
+def files_below(folder: Path, extensions: Collection[str]) -> list[PurePosixPath]:
+    """The files below ``folder`` with one of the extensions (lower case; in any case), relative to it, sorted.
+
+    Hidden files (and macOS's ``._`` twins) are left out, and so are pipes and the like, which would block whoever
+    opened them. Links are followed, broken ones listed. A folder that is reached in several ways is listed once, by its
+    own path rather than a link's.
 
     Raises:
         UserError: if a folder cannot be read.
@@ -193,13 +226,24 @@ def audio_files(folder: Path) -> Iterator[PurePosixPath]:
     def refuse(error: OSError) -> None:
         raise UserError(f"corpus folder {error.filename} cannot be read ({error.strerror}); check its permissions")
 
-    found = []
-    for here, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                found.append(PurePosixPath(os.path.relpath(os.path.join(here, name), folder)))
-    yield from sorted(found)
+    found, seen = [], set()
+    tops = [os.fspath(folder)]
+    for top in tops:  # grows by the linked folders, which os.walk names and does not enter: they come last
+        for here, folders, files in os.walk(top, onerror=refuse):
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:  # so that links in a circle end
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+            tops += [path for name in folders if os.path.islink(path := os.path.join(here, name))]
+            for name in files:
+                path = os.path.join(here, name)
+                if name.startswith(".") or os.path.splitext(name)[1].lower() not in extensions:
+                    continue
+                if os.path.isfile(path) or not os.path.exists(path):
+                    found.append(PurePosixPath(os.path.relpath(path, folder)))
+    return sorted(found)
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

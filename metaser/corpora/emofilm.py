@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files
+from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
 from metaser.errors import UserError
 
 #: Gender, emotion, scene, take, language.
@@ -53,8 +53,8 @@ class EmoFilm(Corpus):
         Raises:
             UserError: also if the legend cannot be read.
         """
-        legend = next(iter(sorted(folder.rglob(LEGEND))), None)
-        speakers = read_legend(legend) if legend else {}
+        legend = next((relative for relative in files_below(folder, (".xlsx",)) if relative.name == LEGEND), None)
+        speakers = read_legend(folder / legend) if legend else {}
 
         def clips() -> Iterator[tuple[PurePosixPath, Utterance | None]]:
             for relative in audio_files(folder):

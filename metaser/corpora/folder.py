@@ -61,6 +61,10 @@ class Folder(Corpus):
             return None
         return Utterance("".join(speaker), "", self.canonical(emotion), "", self.language)
 
+    def identity(self, relative: PurePosixPath) -> str:
+        """The path without its extension: equal names in two folders say nothing in a user's own layout."""
+        return os.path.normpath(relative.with_suffix(""))
+
     def is_known(self, emotion: str) -> bool:
         """Whether a name is an emotion's, in some spelling."""
         return self.canonical(emotion) in {*EMOTIONS, *self.emotions.values()}

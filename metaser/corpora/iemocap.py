@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files
+from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
 from metaser.errors import UserError, nearest
 
 #: Session and the actor with the motion-capture markers, dialogue, then the actor whose turn it is, turn.
@@ -82,7 +82,8 @@ def read_labels(folder: Path) -> dict[str, str]:
     Raises:
         UserError: naming the file, and the line for an unknown label.
     """
-    files = sorted(file for file in folder.rglob("dialog/EmoEvaluation/*.txt") if not file.name.startswith("."))
+    below = files_below(folder, (".txt",))
+    files = [folder / relative for relative in below if relative.match("dialog/EmoEvaluation/*.txt")]
     if not files:
         raise UserError(f"corpus iemocap: no label file Session*/dialog/EmoEvaluation/*.txt in {folder}; copy them too")
     labels = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaser.corpora import CORPORA, locate
+from metaser.corpora.base import Corpus
 from metaser.corpora.verify import Count, Holding, Report, inventory, verify
 from metaser.errors import UserError
 from metaser.progress import progress
@@ -41,23 +42,39 @@ def entry(holding: Holding) -> str:
 def verify_all(names: Sequence[str], root: Path | None) -> bool:
     """Verifies and prints the named corpora, or all that are there; whether nothing is broken.
 
+    Without names, a corpus that cannot be verified is broken, and the others are verified all the same.
+
     Raises:
-        UserError: if there is no data root, no such corpus, or a named one is not there.
+        UserError: if there is no data root, no such corpus, or a named one is not there or cannot be verified.
     """
     if root is None and not names:
         raise UserError("no data root: set METASER_DATA, or give --root, a folder with one folder per corpus")
-    chosen = list(names) or [corpus.name for corpus in CORPORA.values() if root and corpus.folder(root)]
+    chosen = [locate(name, root) for name in dict.fromkeys(names)] if names else below(root)
     if not chosen:
         raise UserError(
             f"{root}: holds no corpus that metaser knows; its folders must be named as `metaser data list` does"
         )
     sound = True
-    for corpus, folder in [locate(name, root) for name in dict.fromkeys(chosen)]:
-        with progress(f"decoding {corpus.name}") as update:
-            report = verify(corpus, folder, progress=update)
+    for corpus, folder in chosen:
+        try:
+            with progress(f"decoding {corpus.name}") as update:
+                report = verify(corpus, folder, progress=update)
+        except UserError as error:
+            if names:
+                raise
+            print(f"{corpus.name}: BROKEN: {str(error).removeprefix(f'corpus {corpus.name}: ')}", flush=True)
+            sound = False
+            continue
         print(describe(report), flush=True)
         sound = sound and report.ok
     return sound
+
+
+def below(root: Path | None) -> list[tuple[Corpus, Path]]:
+    """The corpora that have a folder below the data root, with it; generated ones are elsewhere, and always whole."""
+    if root is None:
+        return []
+    return [(corpus, folder) for corpus in CORPORA.values() if not corpus.generated and (folder := corpus.folder(root))]
 
 
 def describe(report: Report) -> str:

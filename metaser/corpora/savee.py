@@ -40,3 +40,8 @@ class Savee(Corpus):
         if len(places) != 1:  # no speaker, or a prefix that contradicts the folder
             return None
         return Utterance(places.pop(), "m", EMOTIONS[sentence[:-2]], sentence, "en")
+
+    def identity(self, relative: PurePosixPath) -> str:
+        """Speaker and sentence, such as ``DC_a01``, in either layout."""
+        utterance = self.parse(relative)
+        return f"{utterance.speaker}_{utterance.text}" if utterance else relative.stem

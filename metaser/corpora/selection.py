@@ -88,6 +88,8 @@ def select(
     """
     name, folders, absent = choose(settings, root, progress)
     synthetic = all(corpus.generated for corpus in folders)
+    if not synthetic and any(corpus.generated for corpus in folders):
+        raise UserError(f"collection {name}: real and generated corpora are never mixed; name them in two collections")
     table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
     table = table[table["emotion"].isin([*settings.emotions, *tasks.fixed])]
     table = table.assign(domain=table["language"] if tasks.domain == "language" else table["corpus"])
@@ -95,7 +97,8 @@ def select(
     if len(domains) < 2:
         raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "
                         f"{tasks.domain} out needs two at least")  # fmt: skip
-    shared = [shared_class(label, settings.collections[name], root, progress)
+    present = {corpus.name for corpus in folders}
+    shared = [shared_class(label, settings.collections[name], present, root, progress)
               for label in tasks.fixed if not has_class(table, label)]  # fmt: skip
     table = pd.concat([table, *(clips.assign(domain=SHARED) for clips in shared)], ignore_index=True)
     return Selection(name, "synthetic" if synthetic else "real", table, domains, titles(table, domains), absent)
@@ -108,21 +111,23 @@ def has_class(table: pd.DataFrame, label: str) -> bool:
 
 
 def shared_class(
-    label: str, collection: config.Collection, root: Path | None, progress: Progress | None
+    label: str, collection: config.Collection, present: set[str], root: Path | None, progress: Progress | None
 ) -> pd.DataFrame:
     """Clips of a fixed class that the collection's corpora do not have: generated silence, or borrowed neutral.
+
+    A corpus of the collection itself lends nothing: its clips would train one language and test another.
 
     Raises:
         UserError: naming the class and the corpora that could lend it, if none is there.
     """
     lenders: Sequence[str] = ("silence",) if label == "silence" else collection.neutral
-    for lender in map(find, lenders):
+    for lender in (find(name) for name in lenders if name not in present):
         folder = lender.locate(root, progress)
         if folder is not None:
             table = lender.table(folder)
             return table[table["emotion"] == label]
-    raise UserError(f"fixed class {label}: none of the corpora has it for every language, and none that could lend it "
-                    f"is there ({', '.join(lenders) or 'no lender is configured'})")  # fmt: skip
+    raise UserError(f"fixed class {label}: the corpora do not have it for every language, and none outside the "
+                    f"collection that could lend it is there ({', '.join(lenders) or 'no lender is configured'})")  # fmt: skip
 
 
 def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:

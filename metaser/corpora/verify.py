@@ -104,6 +104,8 @@ def inventory(root: Path | None, corpora: Iterable[Corpus] | None = None) -> lis
         if folder is not None:
             try:
                 clips = len(corpus.scan(folder).table)
+                if not clips:
+                    raise corpus.without_clips(folder)
             except UserError as error:
                 problem = str(error)
         holdings.append(Holding(corpus, folder, clips, problem))
@@ -120,7 +122,7 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
         progress: Called with the clips decoded so far and the clips in all.
 
     Raises:
-        UserError: if the folder cannot be read or holds no clip of the corpus.
+        UserError: if the folder cannot be read or holds no audio file.
     """
     scan = corpus.scan(folder)
     table = scan.table
@@ -143,8 +145,11 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
 
     findings = [finding(clip.error, clip.path, known=False) for clip in clips if clip.error]
     findings += [finding(f"not named as {corpus.title} names its clips", path) for path in scan.misnamed]
+    findings += [finding("the same clip is there twice; remove one", *pair, known=False) for pair in scan.twice]
     findings += [finding(text, path, known=known) for path, text, known in odd_rates(corpus, sound)]
-    findings += [finding("the same audio, sample for sample", *paths) for paths in duplicates(sound)]
+    told = set(map(frozenset, scan.twice))
+    equal = [paths for paths in duplicates(sound) if frozenset(paths) not in told]
+    findings += [finding("the same audio, sample for sample", *paths) for paths in equal]
     if corpus.check_overlap:
         pairs = overlaps([clip.path for clip in sound], [clip.rate for clip in sound])
         findings += [finding(f"{seconds:.2f} s of audio in common", *paths) for paths, seconds in pairs]

@@ -13,18 +13,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from metaser.files import replacing
+
 #: Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG without a date, so that equal plots are equal files, and closes the figure."""
-    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": "metaser"})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": "metaser"})
     plt.close(figure)
 
 
 def curves(metrics: pd.DataFrame, titles: Mapping[str, str], caption: str, path: Path) -> None:
-    """Training and test curves: a row per metric (loss, accuracy over the emotions), a column per protocol.
+    """Training and test curves: a row per metric (loss, accuracy over all classes), a column per protocol and algorithm.
 
     Args:
         metrics: Rows of ``metrics.csv``.
@@ -33,14 +36,13 @@ def curves(metrics: pd.DataFrame, titles: Mapping[str, str], caption: str, path:
         path: The PNG to write.
     """
     shown = {"loss": "query loss (nats)", "accuracy": "accuracy, all classes"}
-    protocols = list(dict.fromkeys(metrics["protocol"]))
-    figure, axes = plt.subplots(
-        len(shown), len(protocols), figsize=(6 * len(protocols), 7), squeeze=False, sharex="col"
-    )
+    groups = list(metrics[["protocol", "algorithm"]].drop_duplicates().itertuples(index=False, name=None))
+    figure, axes = plt.subplots(len(shown), len(groups), figsize=(6 * len(groups), 7), squeeze=False, sharex="col")
     for row, (metric, label) in enumerate(shown.items()):
-        for column, protocol in enumerate(protocols):
+        for column, (protocol, algorithm) in enumerate(groups):
             axis = axes[row][column]
             chosen = metrics[(metrics["metric"] == metric) & (metrics["protocol"] == protocol)]
+            chosen = chosen[chosen["algorithm"] == algorithm]
             for number, (target, title) in enumerate(titles.items()):
                 for split, style in (("train", ":"), ("monitor", "-")):
                     over = chosen[(chosen["target"] == target) & (chosen["split"] == split)]
@@ -50,7 +52,7 @@ def curves(metrics: pd.DataFrame, titles: Mapping[str, str], caption: str, path:
                     axis.plot(line.index, line["mean"], style, color=colour, label=name)
                     if split == "monitor":
                         axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.15, linewidth=0)
-            axis.set(ylabel=label, title=f"protocol: {protocol}" if row == 0 else "")
+            axis.set(ylabel=label, title=f"{algorithm}, protocol: {protocol}" if row == 0 else "")
             axis.grid(alpha=0.3)
     for axis in axes[-1]:
         axis.set_xlabel("meta-iteration")
@@ -66,13 +68,13 @@ def bars(
     summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], chance: Sequence[float], caption: str,
     path: Path,
 ) -> None:  # fmt: skip
-    """Accuracies with their 95 % intervals, a panel per metric, a bar per target and protocol, chance as a line.
+    """Accuracies with their 95 % intervals, a panel per metric, a bar per target and protocol; guessing as a line.
 
     Args:
         summary: Rows of ``summary.csv``.
         metrics: Metric → the panel's title.
         titles: Target → its name on the axis.
-        chance: The accuracy of guessing, one per metric.
+        chance: The accuracy of always giving the commonest answer, one per metric.
         caption: What the data are.
         path: The PNG to write.
     """
@@ -86,7 +88,9 @@ def bars(
             at = np.arange(len(titles)) + (number - (len(groups) - 1) / 2) * width
             axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * chosen["ci95"], capsize=3,
                      color=COLOURS[number % len(COLOURS)], label=f"{algorithm}, {protocol}")  # fmt: skip
-        axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=f"chance, {100 * guess:.1f} %")
+        axis.axhline(
+            100 * guess, color="0.3", linestyle="--", linewidth=1, label=f"always one answer, {100 * guess:.1f} %"
+        )
         axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
         axis.set(title=title, ylabel="%")
         axis.grid(axis="y", alpha=0.3)

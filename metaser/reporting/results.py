@@ -19,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from metaser.errors import UserError
+from metaser.config import Experiment
+from metaser.errors import UserError, first_line
 from metaser.files import writable_folder
 from metaser.parallel import available_cores
 
@@ -57,6 +58,8 @@ class ResultsFolder:
             UserError: if the folder cannot be written.
         """
         writable_folder(self.final.parent, "the results folder (--results)")
+        if self.final.exists() and not self.final.is_dir():
+            raise UserError(f"{self.final}: is a file, where the run's folder should be; move it away")
         try:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir()
@@ -92,6 +95,72 @@ class RowLog:
         """Appends rows; each has all the columns."""
         frame = pd.DataFrame(rows)[self.columns]
         frame.to_csv(self.path, mode="a", header=False, index=False, float_format=FLOAT_FORMAT)
+
+
+class Finished:
+    """What a run wrote, read back: the one source of its plots and tables.
+
+    Args:
+        folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
+
+    Raises:
+        UserError: naming the file that is missing or no longer what a run writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics, self.summary, self._confusion = (
+            read_results(folder / f"{name}.csv") for name in ("metrics", "summary", "confusion")
+        )
+        try:
+            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            self.settings = {name: Experiment.model_validate_json(json.dumps(settings))
+                             for name, settings in facts["settings"].items()}  # fmt: skip
+            self.kind: str = facts["data"]["kind"]
+            self.collection: str = facts["data"]["collection"]
+            titles: dict[str, str] = facts["data"]["domains"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
+        tested = set(self.summary["target"])
+        self.targets = {target: title for target, title in titles.items() if target in tested}
+
+    @property
+    def first(self) -> Experiment:
+        """The settings of the first protocol, for what all protocols share."""
+        return next(iter(self.settings.values()))
+
+    def confusions(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """("protocol, algorithm", target's title) → counts of all seeds, true classes as rows, predicted as columns."""
+        found = {}
+        for (protocol, algorithm, target), rows in self._confusion.groupby(
+            ["protocol", "algorithm", "target"], sort=False
+        ):
+            counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum")
+            found[f"{protocol}, {algorithm}", self.targets[str(target)]] = counts
+        return found
+
+    def constant_answer(self) -> tuple[float, float]:
+        """How often the commonest answer is right, over all query clips and over the emotions' alone; in any cell at most."""
+        cells = [counts.sum(axis=1) for counts in self.confusions().values()]
+        fixed = list(self.first.tasks.fixed)
+        emotions = [clips.drop(fixed) for clips in cells]
+        return max(float(c.max() / c.sum()) for c in cells), max(float(c.max() / c.sum()) for c in emotions)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """A results file.
+
+    Raises:
+        UserError: naming it, if it cannot be read or lacks a column of `KEYS`.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"target": str, "source": str, "variant": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as results ({first_line(error)})") from None
+    missing = [column for column in KEYS if column not in frame.columns]
+    if missing:
+        raise UserError(f"{path}: lacks the column {missing[0]}; every results file begins with {', '.join(KEYS)}")
+    return frame
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from metaser.errors import UserError
+from metaser.errors import UserError, first_line
 from metaser.evaluation import seeded_interval
 from metaser.reporting.results import KEYS, SUMMARY
 
@@ -50,11 +50,16 @@ def read_paper(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype={"variant": str, "target": str})
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+        raise UserError(f"{path}: cannot be read as CSV ({first_line(error)})") from None
     missing = [column for column in PAPER_COLUMNS if column not in frame.columns]
     if missing:
         raise UserError(f"{path}: lacks the column {missing[0]}; needed: {', '.join(PAPER_COLUMNS)}")
-    return frame
+    values = pd.to_numeric(frame["value"], errors="coerce")
+    twice = frame.duplicated(list(PAPER_COLUMNS[:5]))
+    for wrong, reason in ((values.isna(), "the value is no number"), (twice, "this cell is there twice")):
+        if wrong.any():
+            raise UserError(f"{path}, row {int(wrong.to_numpy().argmax()) + 2}: {reason}")
+    return frame.assign(value=values)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -75,21 +80,23 @@ def ours(summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str,
         summary: The rows of that protocol.
         metrics: Metric → how the table names it; in this order.
         titles: Target → how the table names it; in this order.
-        names: Algorithm → how the table names it; in this order.
+        names: Algorithm → how the table names it; its own label where it has none.
     """
     columns = ["algorithm", "target", "metric", "mean", "ci95"]
     cells = {tuple(key): percent(mean, ci95) for *key, mean, ci95 in summary[columns].to_numpy().tolist()}
     rows = []
-    for algorithm in [name for name in names if name in set(summary["algorithm"])]:
+    for algorithm in dict.fromkeys(summary["algorithm"]):
+        name = names.get(algorithm, algorithm)
         for metric, label in metrics.items():
-            rows.append([f"{names[algorithm]}: {label}", *(cells[algorithm, target, metric] for target in titles)])
+            rows.append([f"{name}: {label}", *(cells.get((algorithm, target, metric), "–") for target in titles)])
     return markdown(["%", *titles.values()], rows)
 
 
 def published(paper: pd.DataFrame, names: Mapping[str, str], titles: Mapping[str, str]) -> str:
     """The paper's own table for one variant, in per cent, its targets as columns in the paper's order."""
     targets = list(dict.fromkeys(paper["target"]))
-    values = paper.set_index(["algorithm", "target"])["value"]
-    rows = [[names.get(algorithm, algorithm), *(f"{100 * values[(algorithm, target)]:.2f}" for target in targets)]
+    values = paper.set_index(["algorithm", "target"])["value"].to_dict()
+    cells = {key: f"{100 * value:.2f}" for key, value in values.items()}
+    rows = [[names.get(algorithm, algorithm), *(cells.get((algorithm, target), "–") for target in targets)]
             for algorithm in dict.fromkeys(paper["algorithm"])]  # fmt: skip
     return markdown(["%", *(titles.get(target, target) for target in targets)], rows)

@@ -85,7 +85,8 @@ class EpisodeSampler:
     """Draws episodes from some domains of an utterance table.
 
     Args:
-        table: Utterances with the columns of `metaser.corpora.base.COLUMNS` and ``domain``.
+        table: Utterances with the columns of `metaser.corpora.base.COLUMNS` and ``domain``; its index names the rows of
+            the features. With ``speakers="disjoint"`` clips without a known speaker are left out.
         domains: The domains to draw from, each with the same probability.
         emotions: The classes that can be in the support set, in the order that ``order="fixed"`` gives them.
         shape: The tasks' shape.
@@ -103,12 +104,14 @@ class EpisodeSampler:
                 f"tasks.ways: {shape.ways} of {len(emotions)} emotions ({', '.join(emotions)}) is impossible"
             )
         self.domains, self.emotions, self.shape = tuple(domains), tuple(emotions), shape
+        if shape.speakers == "disjoint":
+            table = with_speakers(table, self.domains)
         speakers = pd.factorize(table["corpus"] + "/" + table["speaker"])[0]
         recordings = pd.factorize(table["group"])[0]
 
         def clips(chosen: pd.Series) -> Clips:
-            rows = np.flatnonzero(chosen.to_numpy())
-            return Clips(rows, speakers[rows], recordings[rows])
+            at = np.flatnonzero(chosen.to_numpy())
+            return Clips(table.index.to_numpy()[at], speakers[at], recordings[at])
 
         shared = {name: shared_clips(clips((table["domain"] == SHARED) & (table["emotion"] == name)), part)
                   for name in shape.fixed}  # fmt: skip
@@ -122,9 +125,9 @@ class EpisodeSampler:
             for name in shape.fixed:
                 if not len(self.clips[domain][name].rows):
                     self.clips[domain][name] = shared[name]
-            self._check(domain, table)
+            self._check(domain)
 
-    def _check(self, domain: str, table: pd.DataFrame) -> None:
+    def _check(self, domain: str) -> None:
         """Refuses by name a class that the shape asks too much of."""
         shape = self.shape
         for name in (*self.emotions, *shape.fixed):
@@ -136,10 +139,6 @@ class EpisodeSampler:
                 raise UserError(f"{domain}: class {name} has {found} clips, too few for {terms}; "
                                 f"lower tasks.shots or the queries, or leave the class out")  # fmt: skip
         if shape.speakers == "disjoint":
-            unknown = table[(table["domain"] == domain) & (table["speaker"] == "")]
-            if len(unknown):
-                raise UserError(f"{domain}: tasks.speakers: disjoint needs every clip's speaker, and "
-                                f"{len(unknown)} clips have none (such as {unknown.iloc[0]['path']}); use mixed")  # fmt: skip
             self.counts[domain] = self._count(domain)
             self._divide(domain, np.random.default_rng(0))
 
@@ -234,6 +233,23 @@ class EpisodeSampler:
                 f"of other speakers ({len(count.speakers)} speakers); lower tasks.shots or use speakers: mixed"
             )
         return best
+
+
+def with_speakers(table: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
+    """The table without clips whose speaker is not known.
+
+    Raises:
+        UserError: naming a domain that has no clip with a known speaker.
+    """
+    known = table["speaker"] != ""
+    for domain in domains:
+        here = table["domain"] == domain
+        if not (here & known).any():
+            raise UserError(
+                f"{domain}: tasks.speakers: disjoint needs to know who speaks, and no clip's speaker is known, such as "
+                f"{table.loc[here, 'path'].iloc[0]}'s; use mixed, or (EmoFilm) put the legend into its folder"
+            )
+    return table[known]
 
 
 def among(codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
