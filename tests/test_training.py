@@ -105,7 +105,7 @@ def test_the_monitor_sees_and_does_not_touch() -> None:
 
 def test_divergence_is_said_and_ends_the_training() -> None:
     learner = algorithms.build(
-        config.Algorithm(name="fomaml", inner_lr=1e30, steps=3), models.build("fmaml-conv", (8, 8), 7, 0)
+        config.Algorithm(name="fomaml", inner_lr=1e6, steps=9), models.build("fmaml-conv", (8, 8), 7, 0)
     )
     with Workers(1) as pool, pytest.raises(UserError, match=r"diverged at iteration 1 .*lower inner_lr"):
         train(learner, stream(), config.Training(iterations=2), pool, lambda *_: None)
