@@ -31,6 +31,7 @@ from metaser.parallel import Workers
 from metaser.progress import progress
 from metaser.reporting import results, tables
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
+from metaser.tasks.sampler import held_out
 from metaser.training import train
 
 
@@ -256,18 +257,6 @@ class Run:
             "wall_seconds": round(time.monotonic() - self._started, 1),
             **results.provenance(self.folder),
         }  # fmt: skip
-
-
-def held_out(table: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The table, its index kept, without clips that share a speaker or a text with the target's clips of their corpus.
-
-    A corpus of several languages may have a speaker or (EmoFilm's dubbed films) a scene in more than one of them.
-    """
-    tested, kept = table[table["domain"] == target], pd.Series(True, index=table.index)
-    for column in ("speaker", "text"):
-        named = (table["corpus"] + "/" + table[column]).where(table[column] != "")
-        kept &= ~named.isin(named[tested.index].dropna())
-    return table[kept | (table["domain"] == target)]
 
 
 def check_names(settings: Experiment) -> None:

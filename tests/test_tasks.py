@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaser.errors import UserError
-from metaser.experiment import held_out
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
+from metaser.tasks.sampler import held_out
 
 
 def shape_of(**changes: object) -> TaskShape:

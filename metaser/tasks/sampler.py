@@ -252,6 +252,18 @@ def with_speakers(table: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
     return table[known]
 
 
+def held_out(table: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The table, its index kept, without clips that share a speaker or a text with the target's clips of their corpus.
+
+    A corpus of several languages may have a speaker or (EmoFilm's dubbed films) a scene in more than one of them.
+    """
+    tested, kept = table[table["domain"] == target], pd.Series(True, index=table.index)
+    for column in ("speaker", "text"):
+        named = (table["corpus"] + "/" + table[column]).where(table[column] != "")
+        kept &= ~named.isin(named[tested.index].dropna())
+    return table[kept | (table["domain"] == target)]
+
+
 def among(codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """For each code, whether it is one of ``wanted``."""
     return np.isin(codes, wanted)
