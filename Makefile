@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot
+.PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -58,6 +58,15 @@ exp-fmaml-10shot: $(READY)  ## F-MAML, Table 3 (10-shot)
 
 exp-fmaml-20shot: $(READY)  ## F-MAML, Table 4 (20-shot)
 	$(RUN) experiments/fmaml --variant 20shot
+
+# On source languages only: for a target, the pair of the two others; train on one of them, test on the other.
+exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation was checked with
+	for pair in emodb,ravdess emodb,emovo ravdess,emovo; do for how in none speaker; do \
+	  $(BIN)/metaser run experiments/fmaml --variant 5shot --protocol strict \
+	    --results '$(RESULTS)'/fmaml-normalisation/$$(echo $$pair | tr , -)-$$how \
+	    --set "data.collections.open.corpora=[$$pair]" --set features.normalise=$$how --set seeds=[0] \
+	    --set training.iterations=200 --set training.monitor_every=0 --set evaluation.tasks=50 || exit $$?; \
+	done; done
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
