@@ -10,9 +10,9 @@ import importlib.util
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -170,11 +170,14 @@ class Run:
         steps = [self.settings[cell.protocol].training.iterations for cell in cells]
         total = sum(steps)
         with Workers() as workers, progress(f"{len(cells)} models, meta-iterations", total) as update:
-            for number, cell in enumerate(cells):
-                before = sum(steps[:number])
-                self.cell(cell, log, workers, lambda done, before=before: update(before + done, total))
 
-    def cell(self, cell: Cell, log: results.RowLog, workers: Workers, tick: Any) -> Scores:
+            def advance(before: int, done: int) -> None:
+                update(before + done, total)
+
+            for number, cell in enumerate(cells):
+                self.cell(cell, log, workers, partial(advance, sum(steps[:number])))
+
+    def cell(self, cell: Cell, log: results.RowLog, workers: Workers, tick: Callable[[int], None]) -> Scores:
         """Trains one model on the other domains, tests it on the target, and records both."""
         settings, features = self.settings[cell.protocol], self._features[cell.protocol]
         algorithm = settings.algorithms[cell.algorithm]

@@ -7,6 +7,7 @@ loop averages them and steps the outer optimiser. Algorithms differ in `Learner.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,14 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, task: Task) -> torch.Tensor:
         """Logits ``(queries, N+F)`` of the query set after `config.Algorithm.test_steps` of adaptation."""
+
+
+def query_gradient(network: nn.Module, task: Task, parameters: Sequence[nn.Parameter]) -> MetaGradient:
+    """The gradient of ``network``'s query loss with respect to ``parameters``, which it depends on."""
+    logits = network(task.query_x)
+    loss = cross_entropy(logits, task.query_y)
+    gradients = torch.autograd.grad(loss, list(parameters))
+    return MetaGradient(gradients, loss.item(), correct(logits, task.query_y), len(task.query_y))
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, correct, cross_entropy
+from metaser.algorithms.base import Learner, MetaGradient, correct, cross_entropy, query_gradient
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
@@ -63,24 +63,16 @@ class MAML(Learner):
             logits = clone(task.support_x)
             loss = cross_entropy(logits, task.support_y)
             changed = {name: p for name, p in clone.module.named_parameters() if self.adapts(name)}
-            slopes = dict(
-                zip(
-                    changed,
-                    torch.autograd.grad(loss, list(changed.values()), create_graph=not first_order),
-                    strict=True,
-                )
-            )
-            gradients.append([slopes.get(name) for name in names])
+            slopes = torch.autograd.grad(loss, list(changed.values()), create_graph=not first_order)
+            by_name = dict(zip(changed, slopes, strict=True))
+            gradients.append([by_name.get(name) for name in names])
             l2l.algorithms.maml.maml_update(clone.module, self.settings.inner_lr, gradients[-1])
         return Adapted(clone, gradients, loss.item(), correct(logits, task.support_y))
 
     def meta_gradient(self, task: Task) -> MetaGradient:
         """d L_Q(φ)/dθ for MAML, ∇L_Q(φ) for FOMAML."""
         adapted = self.adapt(task, self.settings.steps, self.first_order)
-        logits = adapted.network(task.query_x)
-        loss = cross_entropy(logits, task.query_y)
-        gradients = torch.autograd.grad(loss, self.parameters())
-        return MetaGradient(gradients, loss.item(), correct(logits, task.query_y), len(task.query_y))
+        return query_gradient(adapted.network, task, self.parameters())
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, correct, cross_entropy
+from metaser.algorithms.base import Learner, MetaGradient, cross_entropy, query_gradient
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
@@ -35,10 +35,7 @@ class MetaSGD(Learner):
 
     def meta_gradient(self, task: Task) -> MetaGradient:
         """d L_Q(φ)/d(θ, α)."""
-        logits = self.adapt(task, self.settings.steps, first_order=False)(task.query_x)
-        loss = cross_entropy(logits, task.query_y)
-        gradients = torch.autograd.grad(loss, self.parameters())
-        return MetaGradient(gradients, loss.item(), correct(logits, task.query_y), len(task.query_y))
+        return query_gradient(self.adapt(task, self.settings.steps, first_order=False), task, self.parameters())
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation with the learned rates."""

@@ -14,9 +14,7 @@ be the derivative that it stands for.
 
 from __future__ import annotations
 
-import torch
-
-from metaser.algorithms.base import MetaGradient, cross_entropy
+from metaser.algorithms.base import MetaGradient, query_gradient
 from metaser.algorithms.maml import FOMAML
 from metaser.tasks import Task
 
@@ -34,8 +32,7 @@ class RegMAML(FOMAML):
     def meta_gradient(self, task: Task) -> MetaGradient:
         """(1 + l) ∇L_Q(φ) − l ∇L_Q(θ)."""
         adapted = super().meta_gradient(task)
-        logits = self.model(task.query_x)
-        start = torch.autograd.grad(cross_entropy(logits, task.query_y), self.parameters())
+        start = query_gradient(self.model, task, self.parameters()).gradients
         ratio = self.ratio
         gradients = tuple(
             (1 + ratio) * end - ratio * before for end, before in zip(adapted.gradients, start, strict=True)
