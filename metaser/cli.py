@@ -54,6 +54,9 @@ def run(
     ] = None,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
     root: Root = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also write profile.txt: where training's time goes.")
+    ] = False,
 ) -> None:
     """Run an experiment: train, test, write CSV files, plots and a table.
 
@@ -63,7 +66,7 @@ def run(
 
     module = load(experiment)
     try:
-        module.run(Run(experiment, variant, setting or [], results, protocol or [], root))
+        module.run(Run(experiment, variant, setting or [], results, protocol or [], root, profile))
     except KeyboardInterrupt:
         print("metaser: stopped; earlier results are as they were", file=sys.stderr)
         raise typer.Exit(130) from None

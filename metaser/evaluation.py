@@ -65,7 +65,7 @@ def score(logits: torch.Tensor, task: Task) -> tuple[dict[str, float], pd.DataFr
         alphabetical order, so that tasks with permuted outputs can be added up.
     """
     names = np.array(task.classes)
-    true, predicted = names[task.query_y.numpy()], names[logits.argmax(dim=1).numpy()]
+    true, predicted = names[task.query_y.cpu().numpy()], names[logits.argmax(dim=1).cpu().numpy()]
     labels = sorted(task.classes)
     emotional = np.isin(true, task.classes[: task.ways])
     hits = true == predicted

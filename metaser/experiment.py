@@ -18,16 +18,19 @@ from types import ModuleType
 from typing import Any
 
 import pandas as pd
+import torch
 
 from metaser import algorithms, models
 from metaser.algorithms.base import MetaGradient
 from metaser.config import Experiment, Study
 from metaser.corpora.selection import Selection, announce, select
+from metaser.engine import device
 from metaser.errors import UserError, first_line, nearest
 from metaser.evaluation import Scores, evaluate, mean_interval
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root
 from metaser.parallel import Workers
+from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.reporting import results, tables
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
@@ -55,6 +58,7 @@ class Run:
         protocols: Which of the configuration's protocols; all when empty.
         root: The data root, before ``data_root`` of the configuration and METASER_DATA.
         out: The folder that holds the results of all experiments.
+        profile: Also write ``profile.txt``, where the time of the first model's training goes.
 
     Raises:
         UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
@@ -62,9 +66,9 @@ class Run:
 
     def __init__(
         self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = (),
-        root: Path | None = None,
+        root: Path | None = None, profile: bool = False,
     ) -> None:  # fmt: skip
-        self.folder = experiment
+        self.folder, self.profile = experiment, profile
         self.study = Study(experiment / "config.yaml")
         if self.study.variants and not variant:
             raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
@@ -73,6 +77,7 @@ class Run:
         drafts = [self._settings(protocol, synthetic=False) for protocol in self.protocols]
         for settings in drafts:
             check_names(settings)
+            device(settings.engine)
         root = data_root(root or drafts[0].data_root)
         with progress("making the built-in corpus") as update:
             self.speech: Selection = select(drafts[0].data, drafts[0].tasks, root, update)
@@ -98,6 +103,11 @@ class Run:
     def first(self) -> Experiment:
         """The settings of the first protocol, for what all protocols share."""
         return self.settings[self.protocols[0]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are trained."""
+        return device(self.first.engine)
 
     def _targets(self) -> tuple[str, ...]:
         """The domains to test on.
@@ -169,10 +179,17 @@ class Run:
         log = results.RowLog(self.results.path / "metrics.csv", results.METRICS)
         steps = [self.settings[cell.protocol].training.iterations for cell in cells]
         total = sum(steps)
-        with Workers() as workers, progress(f"{len(cells)} models, meta-iterations", total) as update:
+        path = self.results.path / "profile.txt" if self.profile else None
+        with (
+            Workers(1 if self.device.type == "cuda" else None) as workers,
+            profiled(path, self.device.type == "cuda") as seen,
+            progress(f"{len(cells)} models, meta-iterations", total) as update,
+        ):
 
             def advance(before: int, done: int) -> None:
                 update(before + done, total)
+                if seen:
+                    seen()
 
             for number, cell in enumerate(cells):
                 self.cell(cell, log, workers, partial(advance, sum(steps[:number])))
@@ -183,12 +200,13 @@ class Run:
         algorithm = settings.algorithms[cell.algorithm]
         emotions = list(features.table["emotion"])
         streams = {
-            stream: SpeechTasks(features.x, emotions, self.sampler(cell, part), cell.seed, stream)
+            stream: SpeechTasks(features.x.to(self.device), emotions, self.sampler(cell, part), cell.seed, stream)
             for stream, part in (("train", "train"), ("monitor", "test"), ("test", "test"))
         }
         outputs = settings.tasks.ways + len(settings.tasks.fixed)
         height, width = features.x.shape[1:]
-        learner = algorithms.build(algorithm, models.build(settings.model.name, (height, width), outputs, cell.seed))
+        network = models.build(settings.model.name, (height, width), outputs, cell.seed).to(self.device)
+        learner = algorithms.build(algorithm, network, settings.engine)
 
         def add(split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
             log.add([{**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
@@ -196,8 +214,8 @@ class Run:
                      for metric, column in values.items()])  # fmt: skip
 
         def record(iteration: int, batch: Sequence[MetaGradient]) -> None:
-            add("train", iteration, {"loss": [task.loss for task in batch],
-                                     "accuracy": [task.correct / task.queries for task in batch]})  # fmt: skip
+            add("train", iteration, {"loss": [loss for group in batch for loss in group.losses],
+                                     "accuracy": [share for group in batch for share in group.accuracies]})  # fmt: skip
 
         def monitor(iteration: int) -> None:
             seen = evaluate(learner, streams["monitor"], settings.training.monitor_tasks, workers).tasks

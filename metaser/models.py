@@ -1,13 +1,21 @@
-"""The papers' networks. Each takes ``(clips, coefficients, frames)`` and returns logits ``(clips, outputs)``."""
+"""The papers' networks. Each takes ``(clips, coefficients, frames)`` and returns logits ``(clips, outputs)``.
+
+The layers are those of `metaser.layers`, so that an inner loop can be differentiated through at speed; any other
+`torch.nn.Module` works too. A network names its last layer ``head`` (ANIL adapts it alone), and may say ``smooth = True`` if
+it has continuous second derivatives everywhere (`config.Engine.curvature` asks).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from metaser.errors import UserError, nearest
+from metaser.layers import LSTM, BatchNorm, Conv2d, Images, channels_last
 
 
 class FMAMLConv(nn.Module):
@@ -27,25 +35,27 @@ class FMAMLConv(nn.Module):
 
     def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
+        self.images = Images()
         self.body = nn.Sequential(*(layer for block in range(self.blocks) for layer in self.block(block)), nn.Flatten())
         with torch.no_grad():
-            features = self.body(torch.zeros(2, 1, *input_shape)).shape[1]
+            features = self.body(self.images(torch.zeros(2, *input_shape))).shape[1]
         self.head = nn.Linear(features, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        channels_last(self)
 
     def block(self, index: int) -> list[nn.Module]:
         """The layers of block ``index``."""
         channels = self.filters if index else 1
-        convolution = nn.Conv2d(channels, self.filters, kernel_size=3, stride=2, padding=1)
-        return [convolution, nn.ReLU(), nn.BatchNorm2d(self.filters, track_running_stats=False)]
+        convolution = Conv2d(channels, self.filters, kernel_size=3, stride=2, padding=1)
+        return [convolution, nn.ReLU(inplace=True), BatchNorm(self.filters)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(clips, outputs)`` of ``x`` ``(clips, coefficients, frames)``."""
-        return self.head(self.body(x.unsqueeze(1)))
+        return self.head(self.body(self.images(x)))
 
 
 class FMAMLPooled(FMAMLConv):
@@ -58,9 +68,9 @@ class FMAMLPooled(FMAMLConv):
     def block(self, index: int) -> list[nn.Module]:
         """The layers of block ``index``."""
         channels = self.filters if index else 1
-        convolution = nn.Conv2d(channels, self.filters, kernel_size=3, padding=1)
-        normalisation = nn.BatchNorm2d(self.filters, track_running_stats=False)
-        layers = [convolution, nn.ReLU(), normalisation, nn.MaxPool2d(2, ceil_mode=True)]
+        convolution = Conv2d(channels, self.filters, kernel_size=3, padding=1)
+        normalisation = BatchNorm(self.filters)
+        layers = [convolution, nn.ReLU(inplace=True), normalisation, nn.MaxPool2d(2, ceil_mode=True)]
         return [*layers, nn.AdaptiveAvgPool2d(3)] if index == self.blocks - 1 else layers
 
 
@@ -76,23 +86,137 @@ class MetaSERLSTM(nn.Module):
     """
 
     width = 128
+    smooth = True
 
     def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(input_shape[0], self.width, num_layers=2, batch_first=True)
+        self.lstm = LSTM(input_shape[0], self.width, num_layers=2)
         self.dense = nn.Linear(self.width, self.width)
         self.head = nn.Linear(self.width, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(clips, outputs)`` of ``x`` ``(clips, coefficients, frames)``."""
-        states, _ = self.lstm(x.transpose(1, 2))
-        return self.head(self.dense(states[:, -1]))
+        return self.head(self.dense(self.lstm(x.transpose(1, 2))[:, -1]))
+
+
+class OmniglotFC(nn.Module):
+    """Omniglot's fully connected network (Santoro et al. 2016), as learn2learn's ``OmniglotFC``: 784-256-128-64-64-outputs.
+
+    Each hidden layer is linear, batch normalisation (ε = 0.001), ReLU; weights from a normal distribution of standard
+    deviation 0.01 cut off at two of them.
+
+    Args:
+        input_shape: ``(height, width)``.
+        outputs: Classes.
+    """
+
+    widths = (256, 128, 64, 64)
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        sizes = (input_shape[0] * input_shape[1], *self.widths)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), BatchNorm(after, eps=1e-3), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.01, a=-0.02, b=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(images, outputs)`` of ``x`` ``(images, height, width)``."""
+        return self.head(self.body(x))
+
+
+class OmniglotCNN(nn.Module):
+    """Omniglot's convolutional network (Finn et al. 2017), as learn2learn's ``OmniglotCNN``.
+
+    Four 3×3 convolutions of 64 filters, stride 2, each followed by batch normalisation and ReLU; the mean over the last
+    map's positions; one linear layer. learn2learn's copy keeps running statistics that nothing ever reads; this has none.
+
+    Args:
+        input_shape: ``(height, width)``.
+        outputs: Classes.
+    """
+
+    filters = 64
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        self.images = Images()
+        layers: list[nn.Module] = []
+        for channels in (1, self.filters, self.filters, self.filters):
+            convolution = Conv2d(channels, self.filters, kernel_size=3, stride=2, padding=1)
+            nn.init.xavier_uniform_(convolution.weight)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            normalisation = BatchNorm(self.filters)
+            nn.init.uniform_(normalisation.weight)
+            layers += [convolution, normalisation, nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(self.filters, outputs)
+        nn.init.normal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        channels_last(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(images, outputs)`` of ``x`` ``(images, height, width)``."""
+        return self.head(self.body(self.images(x)).mean((2, 3)))
+
+
+class MNISTCNN(nn.Module):
+    """The tutorial's MNIST network as it ran (source 3, ``metalearning.ipynb``): 1,545,674 parameters with 10 outputs.
+
+    3×3 convolutions of 32, 64, 128 and 192 filters and a 5×5 one of 256, zero-padded, each scaled and followed by ReLU,
+    with 2×2 max-pooling after all but the fourth; then one linear layer. The scale is what the tutorial's batch
+    normalisation did: created anew at every call and in inference mode, it divided by √1.001.
+
+    Args:
+        input_shape: ``(height, width)``.
+        outputs: Classes.
+    """
+
+    blocks = ((32, 3, True), (64, 3, True), (128, 3, True), (192, 3, False), (256, 5, True))
+    scale = 1.001**-0.5
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        self.images = Images()
+        self.body, channels = nn.ModuleList(), 1
+        for filters, side, _ in self.blocks:
+            self.body.append(Conv2d(channels, filters, kernel_size=side, padding=side // 2))
+            channels = filters
+        with torch.no_grad():
+            features = self.features(torch.zeros(1, *input_shape)).shape[1]
+        self.head = nn.Linear(features, outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        channels_last(self)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """``(images, features)`` of ``x`` ``(images, height, width)``."""
+        x = self.images(x)
+        for convolution, (*_, pooled) in zip(self.body, self.blocks, strict=True):
+            # ReLU and the maximum commute with a positive factor, and after pooling there are fewer values to scale.
+            x = torch.relu_(convolution(x))
+            x = (F.max_pool2d(x, 2) if pooled else x) * self.scale
+        return x.flatten(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(images, outputs)`` of ``x`` ``(images, height, width)``."""
+        return self.head(self.features(x))
 
 
 MODELS: dict[str, Callable[[tuple[int, int], int], nn.Module]] = {
     "fmaml-conv": FMAMLConv,
     "fmaml-pooled": FMAMLPooled,
     "metaser-lstm": MetaSERLSTM,
+    "omniglot-fc": OmniglotFC,
+    "omniglot-cnn": OmniglotCNN,
+    "mnist-cnn": MNISTCNN,
 }
 
 

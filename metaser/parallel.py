@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from metaser.engine import allocator
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ class Workers:
 
     def __init__(self, count: int | None = None) -> None:
         self.count = count or available_cores()
+        allocator.tune()
         torch.set_num_threads(1)
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
 

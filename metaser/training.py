@@ -15,7 +15,7 @@ from metaser.errors import UserError
 from metaser.parallel import Workers
 from metaser.tasks import SpeechTasks
 
-#: Called with the meta-iteration and the tasks' results since the last call.
+#: Called with the meta-iteration and the groups' results since the last call.
 Record = Callable[[int, Sequence[MetaGradient]], None]
 
 
@@ -52,14 +52,7 @@ def train(
     seconds, window = 0.0, []
     for iteration in range(1, settings.iterations + 1):
         started = time.perf_counter()
-        places = [(iteration, index) for index in range(settings.meta_batch)]
-        batch = workers.map(lambda place: learner.meta_gradient(tasks.task(*place)), places)
-        loss = sum(result.loss for result in batch) / len(batch)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"training diverged at iteration {iteration} (query loss {loss}); lower inner_lr or outer_lr"
-            )
-        apply(learner, batch, optimiser, settings.clip_norm)
+        batch = meta_iteration(learner, tasks, iteration, settings.meta_batch, optimiser, workers, settings.clip_norm)
         seconds += time.perf_counter() - started
         window += batch
         last = iteration == settings.iterations
@@ -75,19 +68,50 @@ def train(
     return seconds
 
 
+def meta_iteration(
+    learner: Learner,
+    tasks: SpeechTasks,
+    iteration: int,
+    meta_batch: int,
+    optimiser: torch.optim.Optimizer,
+    workers: Workers,
+    clip_norm: float | None = None,
+) -> list[MetaGradient]:
+    """One outer step along the mean of the tasks' meta-gradients, added up in the order of the tasks.
+
+    Returns:
+        What the groups of tasks gave, in order.
+
+    Raises:
+        UserError: if the loss is not a finite number; the parameters are then as they were.
+    """
+    size = learner.engine.group_size(meta_batch)
+
+    def work(first: int) -> MetaGradient:
+        group = [tasks.task(iteration, index) for index in range(first, min(first + size, meta_batch))]
+        return learner.meta_gradient(learner.engine.group(group))
+
+    batch = workers.map(work, range(0, meta_batch, size))
+    loss = sum(sum(result.losses) for result in batch) / meta_batch
+    if not math.isfinite(loss):
+        raise UserError(f"training diverged at iteration {iteration} (query loss {loss}); lower inner_lr or outer_lr")
+    apply(learner, batch, optimiser, clip_norm)
+    return batch
+
+
 def apply(
     learner: Learner,
     batch: Sequence[MetaGradient],
     optimiser: torch.optim.Optimizer,
     clip_norm: float | None = None,
 ) -> None:
-    """One outer step along the mean of the tasks' meta-gradients, added up in the order of the tasks."""
-    parameters = learner.parameters()
-    for number, parameter in enumerate(parameters):
-        total = batch[0].gradients[number].clone()
-        for result in batch[1:]:
-            total += result.gradients[number]
-        parameter.grad = total / len(batch)
+    """One outer step along the mean of the tasks' meta-gradients, added up in the order of the groups."""
+    parameters, count = learner.parameters(), sum(len(result.losses) for result in batch)
+    total = [gradient.clone() for gradient in batch[0].gradients]
+    for result in batch[1:]:
+        torch._foreach_add_(total, list(result.gradients))
+    for parameter, gradient in zip(parameters, total, strict=True):
+        parameter.grad = gradient.div_(count)
     if clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimiser.step()

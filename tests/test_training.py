@@ -46,7 +46,7 @@ def trained(workers: int, **changes: object) -> tuple[Learner, list]:
             stream(),
             settings,
             pool,
-            lambda iteration, batch: rows.append((iteration, [t.loss for t in batch])),
+            lambda iteration, batch: rows.append((iteration, [loss for group in batch for loss in group.losses])),
         )
     return learner, rows
 
@@ -63,7 +63,7 @@ def test_one_or_several_threads_give_the_same_bits() -> None:
 def test_one_iteration_is_adam_on_the_mean_meta_gradient() -> None:
     learner, _ = trained(2, iterations=1)
     by_hand = learner_of()
-    batch = [by_hand.meta_gradient(stream().task(1, index)) for index in range(3)]
+    batch = [by_hand.meta_gradient(by_hand.engine.group([stream().task(1, index)])) for index in range(3)]
     optimiser = torch.optim.Adam(by_hand.parameters(), lr=1e-3)
     for number, parameter in enumerate(by_hand.parameters()):
         parameter.grad = torch.stack([task.gradients[number] for task in batch]).double().mean(0).float()

@@ -6,15 +6,17 @@ import learn2learn
 import pytest
 import torch
 from conftest import EMOTIONS, features_of, utterances
-from test_algorithms import adapted, difference, flat, network, query_loss, settings_of, task_for
+from test_algorithms import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaser import algorithms, config, models
 from metaser.algorithms import ALGORITHMS, Learner
-from metaser.algorithms.base import MetaGradient, correct, cross_entropy
+from metaser.algorithms.anil import ANIL
+from metaser.algorithms.base import MetaGradient, cross_entropy
 from metaser.algorithms.maml import FOMAML
+from metaser.engine import Group
 from metaser.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
 from metaser.training import train
@@ -28,7 +30,7 @@ def start_of(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def gradient(name: str, net: nn.Module, task: Task, **changes: object) -> torch.Tensor:
-    return flat(algorithms.build(settings_of(name, **changes), net).meta_gradient(task).gradients)
+    return flat(meta(algorithms.build(settings_of(name, **changes), net), task).gradients)
 
 
 def support_loss(net: nn.Module, task: Task, weights: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -169,8 +171,12 @@ def test_anil_is_maml_whose_inner_loop_changes_the_head_alone(kind: str) -> None
     wanted = flat(torch.autograd.grad(query_loss(net, task, weights), list(start.values())))
     assert difference(gradient("anil", net, task, steps=3), wanted) < 1e-12
     assert difference(gradient("maml", net, task, steps=3), wanted) > 1e-4
-    clone = algorithms.build(settings_of("anil"), net).adapt(task, 2, first_order=True).network.module  # type: ignore[attr-defined]
-    for (name, before), after in zip(net.named_parameters(), clone.parameters(), strict=True):
+    learner = algorithms.build(settings_of("anil"), net)
+    assert isinstance(learner, ANIL)
+    end = learner.adapt(learner.engine.group([task]), learner.engine.start(learner.parameters()), 2, keep=False).path[
+        -1
+    ]
+    for (name, before), after in zip(net.named_parameters(), end, strict=True):
         assert torch.equal(before, after) != name.startswith("head.")
 
 
@@ -223,7 +229,13 @@ def test_every_algorithm_runs_on_threads_with_the_same_bits_and_learns(name: str
         seen: list[float] = []
         settings = config.Training(iterations=16, meta_batch=4, outer_lr=3e-3, log_every=1)
         with Workers(workers) as pool:
-            train(learner, plain_tasks(), settings, pool, lambda _, batch: seen.append(sum(t.loss for t in batch) / 4))
+            train(
+                learner,
+                plain_tasks(),
+                settings,
+                pool,
+                lambda _, batch: seen.append(sum(sum(group.losses) for group in batch) / 4),
+            )
         return seen, [p.detach() for p in learner.parameters()]
 
     (one, weights), (three, again) = losses(1), losses(3)
@@ -241,11 +253,8 @@ def plain_tasks() -> SpeechTasks:
 class JointTraining(FOMAML):
     """A new algorithm, whole: the query gradient without any adaptation."""
 
-    def meta_gradient(self, task: Task) -> MetaGradient:
-        logits = self.model(task.query_x)
-        loss = cross_entropy(logits, task.query_y)
-        slopes = torch.autograd.grad(loss, self.parameters())
-        return MetaGradient(slopes, loss.item(), correct(logits, task.query_y), len(task.query_y))
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        return self.query_gradient(group, self.engine.start(self.parameters()))
 
 
 def test_a_new_algorithm_is_one_class_and_its_registration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +266,7 @@ def test_a_new_algorithm_is_one_class_and_its_registration(monkeypatch: pytest.M
     tasks.sampler = EpisodeSampler(utterances(), ["aa", "bb"], EMOTIONS, TaskShape(5, 3, 3, 3, order="fixed"), "train")
     with Workers() as pool:
         settings = config.Training(iterations=30, log_every=1)
-        train(learner, tasks, settings, pool, lambda _, batch: seen.append(batch[0].loss))
+        train(learner, tasks, settings, pool, lambda _, batch: seen.append(batch[0].losses[0]))
     assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
 
 

@@ -25,12 +25,12 @@ ALGORITHMS: dict[str, type[Learner]] = {
 }
 
 
-def build(settings: config.Algorithm, model: nn.Module) -> Learner:
-    """The algorithm that the settings name, around ``model``.
+def build(settings: config.Algorithm, model: nn.Module, options: config.Engine | None = None) -> Learner:
+    """The algorithm that the settings name, around ``model``, on the engine that the options name.
 
     Raises:
-        UserError: if there is no such algorithm.
+        UserError: if there is no such algorithm, or it does not go with the engine's options.
     """
     if settings.name not in ALGORITHMS:
         raise UserError(f"unknown algorithm {settings.name!r}; {nearest(settings.name, ALGORITHMS)}")
-    return ALGORITHMS[settings.name](model, settings)
+    return ALGORITHMS[settings.name](model, settings, options)

@@ -11,6 +11,8 @@ from metaser.algorithms.maml import MAML
 class ANIL(MAML):
     """Second-order ANIL; see `Learner` for the arguments."""
 
+    through_body = False
+
     def adapts(self, name: str) -> bool:
         """Only the parameters of ``head``."""
         return name.startswith("head.")

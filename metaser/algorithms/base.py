@@ -1,39 +1,40 @@
-"""The one shape of every algorithm: adapt to a task's support set, and give that task's meta-gradient.
+"""The one shape of every algorithm: adapt to tasks' support sets, and give these tasks' meta-gradient.
 
-For every task of a meta-batch a clone of the learner adapts on the support set and yields a meta-gradient; the training
-loop averages them and steps the outer optimiser. Algorithms differ in `Learner.meta_gradient` only.
+For every task of a meta-batch a copy of the learner adapts on the support set and yields a meta-gradient; the training
+loop averages them and steps the outer optimiser. Algorithms differ in `Learner.meta_gradient` only, and are written in
+the terms of `metaser.engine.Engine`, which decides how many tasks go together.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metaser import config
+from metaser import config, engine
+from metaser.engine import Group, Outcome, Weights
+from metaser.engine.base import Clips
 from metaser.tasks import Task
 
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """What one task contributes to a meta-iteration.
+    """What a group of tasks contributes to a meta-iteration.
 
     Attributes:
-        gradients: One descent direction per parameter of `Learner.parameters`, in their order and shapes.
-        loss: Mean cross-entropy, after adaptation, of the clips that the meta-gradient is of: the query set, or the support
-            set where the algorithm has no use for a query set.
-        correct: How many of these clips are classified rightly.
-        queries: How many they are.
+        gradients: One descent direction per parameter of `Learner.parameters`, in their order and shapes, summed over
+            the tasks.
+        losses: ``(tasks,)``: mean cross-entropy, after adaptation, of the clips that the meta-gradient is of: the query
+            set, or the support set where the algorithm has no use for a query set.
+        accuracies: ``(tasks,)``: the share of these clips that is classified rightly.
     """
 
     gradients: tuple[torch.Tensor, ...]
-    loss: float
-    correct: int
-    queries: int
+    losses: list[float]
+    accuracies: list[float]
 
 
 class Learner(ABC):
@@ -44,38 +45,48 @@ class Learner(ABC):
     Args:
         model: The network; its parameters are what is meta-learned.
         settings: Inner learning rate α, steps, and what else the algorithm reads.
+        options: How the inner loop is laid out; see `metaser.engine`.
     """
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm) -> None:
+    #: Whether an inner step scales all of a weight's gradient by one rate.
+    one_rate = True
+
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
         self.settings = settings
+        self.engine = engine.build(model, options or config.Engine(), low_rank=self.one_rate)
 
     def parameters(self) -> list[nn.Parameter]:
         """θ, everything that the outer loop learns."""
         return list(self.model.parameters())
 
     @abstractmethod
-    def meta_gradient(self, task: Task) -> MetaGradient:
-        """The task's meta-gradient at the current parameters."""
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """The group's meta-gradient at the current parameters."""
 
     @abstractmethod
     def predict(self, task: Task) -> torch.Tensor:
         """Logits ``(queries, N+F)`` of the query set after `config.Algorithm.test_steps` of adaptation."""
 
+    def query_gradient(self, group: Group, at: Weights, by: Weights | None = None) -> MetaGradient:
+        """The gradient of the query losses at the weights ``at`` with respect to ``by``, which they depend on.
 
-def query_gradient(network: nn.Module, task: Task, parameters: Sequence[nn.Parameter]) -> MetaGradient:
-    """The gradient of ``network``'s query loss with respect to ``parameters``, which it depends on."""
-    logits = network(task.query_x)
-    loss = cross_entropy(logits, task.query_y)
-    gradients = torch.autograd.grad(loss, list(parameters))
-    return MetaGradient(gradients, loss.item(), correct(logits, task.query_y), len(task.query_y))
+        Args:
+            group: The tasks.
+            at: Where the query sets are asked.
+            by: ``at`` itself when not given.
+        """
+        network, _ = self.engine.split(at)
+        outcome = self.engine.outcome(network, group.query)
+        return report(self.engine.gradient(outcome, at if by is None else by), outcome, group.query)
+
+
+def report(gradients: tuple[torch.Tensor, ...], outcome: Outcome, clips: Clips) -> MetaGradient:
+    """A meta-gradient with the losses and accuracies of an outcome."""
+    hits = outcome.logits.detach().argmax(dim=-1) == clips.y.view(outcome.logits.shape[:2])
+    return MetaGradient(gradients, outcome.losses.tolist(), hits.double().mean(dim=1).tolist())
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of logits ``(clips, outputs)`` against labels ``(clips,)``."""
     return F.cross_entropy(logits, labels)
-
-
-def correct(logits: torch.Tensor, labels: torch.Tensor) -> int:
-    """How many of the clips get their own label the largest logit."""
-    return int((logits.argmax(dim=1) == labels).sum())

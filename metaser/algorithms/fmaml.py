@@ -14,24 +14,26 @@ from torch import nn
 from metaser import config
 from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.maml import MAML
+from metaser.engine import Group
 from metaser.tasks import Task
 
 
 class FMAML(MAML):
     """MAML or FOMAML held to N+F-way tasks; see `Learner` for the arguments."""
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm) -> None:
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.first_order = settings.first_order
-        super().__init__(model, settings)
+        super().__init__(model, settings, options)
 
-    def meta_gradient(self, task: Task) -> MetaGradient:
-        """As MAML or FOMAML, on a task with fixed classes.
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """As MAML or FOMAML, on tasks with fixed classes.
 
         Raises:
-            ValueError: if the task is not N+F-way.
+            ValueError: if a task is not N+F-way.
         """
-        check(task)
-        return super().meta_gradient(task)
+        for task in group.tasks:
+            check(task)
+        return super().meta_gradient(group)
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits ``(queries, N+F)`` after adaptation.

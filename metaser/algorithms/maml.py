@@ -13,72 +13,93 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, correct, cross_entropy, query_gradient
+from metaser.algorithms.base import Learner, MetaGradient
+from metaser.engine import Group, Outcome, Slopes, TaskEngine, Weights
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """Where the inner loop ended.
+    """Where the inner loop went.
 
     Attributes:
-        network: The adapted clone, φ_k; call it on features.
-        gradients: ∇L_S(φ₀) … ∇L_S(φ_{k−1}), each as one tensor per parameter; None for a parameter that is not adapted.
-        loss: The support loss L_S(φ_{k−1}), at the last step's start.
-        correct: Support clips classified rightly there.
+        path: φ₀ … φ_k.
+        slopes: ∇L_S(φ₀) … ∇L_S(φ_{k−1}).
+        outcome: The support set's at φ_{k−1}.
     """
 
-    network: l2l.algorithms.MAML
-    gradients: list[list[torch.Tensor | None]]
-    loss: float
-    correct: int
+    path: list[Weights]
+    slopes: list[Slopes]
+    outcome: Outcome
 
 
 class MAML(Learner):
-    """Second-order MAML; see `Learner` for the arguments."""
+    """Second-order MAML; see `Learner` for the arguments.
+
+    Attributes:
+        maml: θ in learn2learn's own form, for its idiom: ``clone()``, ``adapt(loss)``, ``backward()``.
+    """
 
     first_order = False
+    #: Whether second derivatives pass through the network's body; if not, its layers need not provide any.
+    through_body = True
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm) -> None:
-        super().__init__(model, settings)
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+        super().__init__(model, settings, options)
         self.maml = l2l.algorithms.MAML(model, lr=settings.inner_lr, first_order=self.first_order)
 
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes the parameter of that name."""
         return True
 
-    def adapt(self, task: Task, steps: int, first_order: bool) -> Adapted:
-        """A clone of θ after ``steps`` gradient steps on the support set.
+    def adapt(
+        self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None
+    ) -> Adapted:
+        """The inner loop.
 
         Args:
-            task: The task.
+            group: The tasks.
+            start: φ₀.
             steps: k.
-            first_order: Leave out the graph that a derivative through the inner loop needs.
+            keep: Keep the graph from φ₀ to φ_k, for second order.
+            rate: α, or one tensor of rates per parameter; the settings' when not given.
         """
-        clone = self.maml.clone(first_order=first_order)
-        names = [name for name, _ in clone.module.named_parameters()]
-        gradients: list[list[torch.Tensor | None]] = []
+        adapted = [self.adapts(name) for name in self.engine.names]
+        rate = self.settings.inner_lr if rate is None else rate
+        path, slopes = [start], []
         for _ in range(steps):
-            logits = clone(task.support_x)
-            loss = cross_entropy(logits, task.support_y)
-            changed = {name: p for name, p in clone.module.named_parameters() if self.adapts(name)}
-            slopes = torch.autograd.grad(loss, list(changed.values()), create_graph=not first_order)
-            by_name = dict(zip(changed, slopes, strict=True))
-            gradients.append([by_name.get(name) for name in names])
-            l2l.algorithms.maml.maml_update(clone.module, self.settings.inner_lr, gradients[-1])
-        return Adapted(clone, gradients, loss.item(), correct(logits, task.support_y))
+            outcome = self.engine.outcome(path[-1], group.support, twice=keep and self.through_body)
+            slopes.append(self.engine.slopes(outcome, path[-1], adapted, keep))
+            path.append(self.engine.step(path[-1], slopes[-1], rate, keep))
+        return Adapted(path, slopes, outcome)
 
-    def meta_gradient(self, task: Task) -> MetaGradient:
+    def meta_gradient(self, group: Group) -> MetaGradient:
         """d L_Q(φ)/dθ for MAML, ∇L_Q(φ) for FOMAML."""
-        adapted = self.adapt(task, self.settings.steps, self.first_order)
-        return query_gradient(adapted.network, task, self.parameters())
+        start = self.engine.start(self.parameters())
+        exact = self.engine.options.curvature == "exact"
+        adapted = self.adapt(group, start, self.settings.steps, keep=not self.first_order and exact)
+        if self.first_order:
+            return self.query_gradient(group, adapted.path[-1])
+        return self.query_gradient(group, adapted.path[-1], start) if exact else self.by_differences(group, adapted)
+
+    def by_differences(self, group: Group, adapted: Adapted) -> MetaGradient:
+        """d L_Q(φ)/dθ by v ← v − α Hⱼ v from ∇L_Q(φ_k) back to θ, with products Hⱼ v from differences of gradients."""
+        assert isinstance(self.engine, TaskEngine)
+        last = self.query_gradient(group, adapted.path[-1])
+        v = last.gradients
+        for weights in reversed(adapted.path[:-1]):
+            product = self.engine.hessian_product(weights, group.support, v)
+            v = tuple(a - self.settings.inner_lr * b for a, b in zip(v, product, strict=True))
+        return MetaGradient(v, last.losses, last.accuracies)
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""
-        adapted = self.adapt(task, self.settings.test_steps or self.settings.steps, first_order=True)
+        group = self.engine.group([task])
+        steps = self.settings.test_steps or self.settings.steps
+        adapted = self.adapt(group, self.engine.start(self.parameters()), steps, keep=False)
         with torch.no_grad():
-            return adapted.network(task.query_x)
+            return self.engine.outcome(adapted.path[-1], group.query).logits[0]
 
 
 class FOMAML(MAML):

@@ -10,35 +10,44 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, cross_entropy, query_gradient
+from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.maml import MAML
+from metaser.engine import Group
+from metaser.errors import UserError
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
 
-class MetaSGD(Learner):
-    """Meta-SGD, on `learn2learn.algorithms.MetaSGD`; see `Learner` for the arguments."""
+class MetaSGD(MAML):
+    """Meta-SGD; see `Learner` for the arguments.
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm) -> None:
-        super().__init__(model, settings)
+    Attributes:
+        metasgd: θ and α in learn2learn's own form.
+    """
+
+    one_rate = False
+
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+        super().__init__(model, settings, options)
+        if self.engine.options.curvature != "exact":
+            raise UserError("engine.curvature: Meta-SGD learns its rates through exact second derivatives; use exact")
         self.metasgd = l2l.algorithms.MetaSGD(model, lr=settings.inner_lr)
 
     def parameters(self) -> list[nn.Parameter]:
         """θ, then α."""
         return [*self.model.parameters(), *self.metasgd.lrs]
 
-    def adapt(self, task: Task, steps: int, first_order: bool) -> l2l.algorithms.MetaSGD:
-        """A clone after ``steps`` steps on the support set."""
-        clone = self.metasgd.clone()
-        for _ in range(steps):
-            clone.adapt(cross_entropy(clone(task.support_x), task.support_y), first_order=first_order)
-        return clone
-
-    def meta_gradient(self, task: Task) -> MetaGradient:
+    def meta_gradient(self, group: Group) -> MetaGradient:
         """d L_Q(φ)/d(θ, α)."""
-        return query_gradient(self.adapt(task, self.settings.steps, first_order=False), task, self.parameters())
+        start = self.engine.start(self.parameters())
+        weights, rates = self.engine.split(start)
+        adapted = self.adapt(group, weights, self.settings.steps, keep=True, rate=rates)
+        return self.query_gradient(group, adapted.path[-1], start)
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation with the learned rates."""
-        adapted = self.adapt(task, self.settings.test_steps or self.settings.steps, first_order=True)
+        group = self.engine.group([task])
+        weights, rates = self.engine.split(self.engine.start(self.parameters()))
+        adapted = self.adapt(group, weights, self.settings.test_steps or self.settings.steps, keep=False, rate=rates)
         with torch.no_grad():
-            return adapted(task.query_x)
+            return self.engine.outcome(adapted.path[-1], group.query).logits[0]

@@ -14,9 +14,9 @@ be the derivative that it stands for.
 
 from __future__ import annotations
 
-from metaser.algorithms.base import MetaGradient, query_gradient
+from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.maml import FOMAML
-from metaser.tasks import Task
+from metaser.engine import Group
 
 
 class RegMAML(FOMAML):
@@ -29,12 +29,10 @@ class RegMAML(FOMAML):
             return self.settings.lambda_ / self.settings.inner_lr
         return self.settings.lambda_ratio or 0.0
 
-    def meta_gradient(self, task: Task) -> MetaGradient:
+    def meta_gradient(self, group: Group) -> MetaGradient:
         """(1 + l) ∇L_Q(φ) − l ∇L_Q(θ)."""
-        adapted = super().meta_gradient(task)
-        start = query_gradient(self.model, task, self.parameters()).gradients
-        ratio = self.ratio
-        gradients = tuple(
-            (1 + ratio) * end - ratio * before for end, before in zip(adapted.gradients, start, strict=True)
-        )
-        return MetaGradient(gradients, adapted.loss, adapted.correct, adapted.queries)
+        start, ratio = self.engine.start(self.parameters()), self.ratio
+        adapted = self.adapt(group, start, self.settings.steps, keep=False)
+        end, before = self.query_gradient(group, adapted.path[-1]), self.query_gradient(group, start)
+        pairs = zip(end.gradients, before.gradients, strict=True)
+        return MetaGradient(tuple((1 + ratio) * a - ratio * b for a, b in pairs), end.losses, end.accuracies)

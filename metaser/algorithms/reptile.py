@@ -7,20 +7,15 @@ meta-gradient is ∇L_S(θ): joint training, no meta-learning at all, so k > 1 i
 
 from __future__ import annotations
 
-import torch
-
-from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.base import MetaGradient, report
 from metaser.algorithms.maml import FOMAML
-from metaser.tasks import Task
+from metaser.engine import Group
 
 
 class Reptile(FOMAML):
     """Reptile; see `Learner` for the arguments."""
 
-    def meta_gradient(self, task: Task) -> MetaGradient:
+    def meta_gradient(self, group: Group) -> MetaGradient:
         """Σⱼ ∇L_S(φⱼ), which is (θ − φ_k)/α without the cancellation that the difference suffers in float32."""
-        adapted = self.adapt(task, self.settings.steps, first_order=True)
-        steps = [[torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters(), gradients, strict=True)]
-                 for gradients in adapted.gradients]  # fmt: skip
-        total = tuple(torch.stack(column).sum(dim=0) for column in zip(*steps, strict=True))
-        return MetaGradient(total, adapted.loss, adapted.correct, len(task.support_y))
+        adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.steps, keep=False)
+        return report(self.engine.total(adapted.slopes), adapted.outcome, group.support)

@@ -80,9 +80,9 @@ class SpeechTasks(l2l.data.TaskDataset):
         support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
         return Task(
             support_x=self.x[support],
-            support_y=torch.from_numpy(episode.support_y),
+            support_y=torch.from_numpy(episode.support_y).to(self.x.device),
             query_x=self.x[query],
-            query_y=torch.from_numpy(episode.query_y),
+            query_y=torch.from_numpy(episode.query_y).to(self.x.device),
             classes=episode.classes,
             fixed=episode.fixed,
             domain=episode.domain,
