@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation
+.PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -67,6 +67,9 @@ exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation w
 	    --set "data.collections.open.corpora=[$$pair]" --set features.normalise=$$how --set seeds=[0] \
 	    --set training.iterations=200 --set training.monitor_every=0 --set evaluation.tasks=50 || exit $$?; \
 	done; done
+
+bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
+	$(BIN)/metaser bench --results '$(RESULTS)'
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

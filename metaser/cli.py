@@ -92,6 +92,34 @@ def render(
         print(f"written to {folder}")
 
 
+@app.command()
+def bench(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
+    ] = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="Only this algorithm, such as fomaml; may be repeated.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds per workload and algorithm.")] = 7,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
+    ] = False,
+    cost: Annotated[bool, typer.Option(help="Also measure cost against tasks, shots and inner steps.")] = True,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/bench/machine.")] = Path("results"),
+) -> None:
+    """Time training beside stock learn2learn and MetaSER's published way, taking turns on this machine.
+
+    Example: metaser bench --workload lstm --algorithm fomaml
+    """
+    from metaser.bench.run import bench as run_benchmark
+
+    try:
+        run_benchmark(workload or (), algorithm or (), rounds, quick, cost, results)
+    except KeyboardInterrupt:
+        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 @data.command("list")
 def list_corpora(root: Root = None) -> None:
     """Show every corpus: where it is, or how to get it.

@@ -179,6 +179,8 @@ class MNISTCNN(nn.Module):
 
     blocks = ((32, 3, True), (64, 3, True), (128, 3, True), (192, 3, False), (256, 5, True))
     scale = 1.001**-0.5
+    #: Blocks whose maps have more values than their convolutions have weights; see `metaser.layers.channels_last`.
+    large = 3
 
     def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
@@ -194,12 +196,13 @@ class MNISTCNN(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        channels_last(self)
+        channels_last(self.body[: self.large])
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """``(images, features)`` of ``x`` ``(images, height, width)``."""
         x = self.images(x)
-        for convolution, (*_, pooled) in zip(self.body, self.blocks, strict=True):
+        for index, (convolution, (*_, pooled)) in enumerate(zip(self.body, self.blocks, strict=True)):
+            x = x.contiguous() if index == self.large else x
             # ReLU and the maximum commute with a positive factor, and after pooling there are fewer values to scale.
             x = torch.relu_(convolution(x))
             x = (F.max_pool2d(x, 2) if pooled else x) * self.scale

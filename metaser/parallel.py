@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from metaser.engine import allocator
+from metaser import allocator
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -18,6 +18,7 @@ import openpyxl
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from conftest import EMOTIONS, REPOSITORY
 
 from metaser import cli
@@ -191,6 +192,33 @@ def test_one_cell_can_be_run_alone(tmp_path: Path, finished: tuple[Path, Result]
     pd.testing.assert_frame_equal(alone, chosen)
     assert_refused(metaser(*small(tmp_path, "data.targets=[x-dro]")), "no domain 'x-dro'", "did you mean 'x-dor'?")
     assert_refused(metaser(*small(tmp_path), "--protocol", "strickt"), "unknown protocol 'strickt'", "'strict'")
+
+
+def test_a_run_says_where_its_time_went_and_computes_the_same(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """With ``--profile``, and with tasks stacked by vmap, which rounds otherwise but learns the same."""
+    result = metaser(*small(tmp_path / "profiled", "data.targets=[x-dor]", "training.iterations=9"), "--profile")
+    assert result.returncode == 0, result.stderr
+    profile = (tmp_path / "profiled" / "fmaml" / "5shot" / "synthetic" / "profile.txt").read_text()
+    assert "5 meta-iterations of the first model" in profile
+    assert "aten::convolution_backward" in profile
+    assert not (finished[0] / "profile.txt").exists()
+    result = metaser(*small(tmp_path / "stacked", "data.targets=[x-dor]", "engine.layout=stacked"))
+    assert result.returncode == 0, result.stderr
+    stacked, whole = (pd.read_csv(folder / "metrics.csv") for folder in
+                      (tmp_path / "stacked" / "fmaml" / "5shot" / "synthetic", finished[0]))  # fmt: skip
+    first = [frame[(frame["target"] == "x-dor") & (frame["split"] == "train") & (frame["iteration"] == 1)
+                   & (frame["metric"] == "loss")]["mean"].to_numpy() for frame in (stacked, whole)]  # fmt: skip
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    assert_refused(metaser(*small(tmp_path, "engine.layout=low-rank")), "engine.layout", "use task")
+    assert_refused(metaser(*small(tmp_path, "engine.curvature=finite-difference")), "engine.curvature", "kinks")
+    if not torch.cuda.is_available():
+        assert_refused(metaser(*small(tmp_path, "engine.device=cuda")), "engine.device", "no GPU", "use cpu or auto")
+
+
+def test_bench_names_what_is_mistyped(tmp_path: Path) -> None:
+    assert_refused(metaser("bench", "--workload", "lstn", "--results", str(tmp_path)), "--workload", "'lstm'")
+    assert_refused(metaser("bench", "--algorithm", "momaml", "--results", str(tmp_path)), "--algorithm", "'fomaml'")
+    assert not list(tmp_path.iterdir())
 
 
 FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",

@@ -34,7 +34,11 @@ def set_route(network: nn.Module, route: Route) -> None:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lays the weights of the network's convolutions out as their channels-last inputs are, once and for all."""
+    """Lays the weights of the network's convolutions out as their channels-last inputs are, once and for all.
+
+    Large maps of few channels gain by it. Where the weights outnumber the map's values, as in a 5×5 convolution of 192
+    channels over 3×3 positions, the usual order is faster, for the weights and for the map.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
