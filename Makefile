@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -38,6 +38,9 @@ $(READY): setup.cfg pyproject.toml .ci/constraints.txt
 
 test: $(READY)  ## the test suite; uses METASER_DATA's corpora when it is set
 	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## the same, with runs killed a hundred times instead of twenty
+	METASER_KILLS=100 $(BIN)/python -m pytest
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def trained(workers: int, **changes: object) -> tuple[Learner, list]:
             stream(),
             settings,
             pool,
-            lambda iteration, batch: rows.append((iteration, [loss for group in batch for loss in group.losses])),
+            lambda iteration, losses, _: rows.append((iteration, list(losses))),
         )
     return learner, rows
 

@@ -18,8 +18,10 @@ PAPER_TITLES = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)", "es": "Spa
 
 def run(run: Run) -> None:
     """Trains and tests every cell, writes CSV files, plots and the table."""
-    with run.results.writing() as folder:
+    with run.writing() as folder:
         run.all_cells()
+        if not run.ranks.first:
+            return
         run.write(folder)
         render(Finished(folder), run.paper)
     print((run.results.final / "table.md").read_text(encoding="utf-8"))

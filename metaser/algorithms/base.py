@@ -83,8 +83,9 @@ class Learner(ABC):
 
 def report(gradients: tuple[torch.Tensor, ...], outcome: Outcome, clips: Clips) -> MetaGradient:
     """A meta-gradient with the losses and accuracies of an outcome."""
-    hits = outcome.logits.detach().argmax(dim=-1) == clips.y.view(outcome.logits.shape[:2])
-    return MetaGradient(gradients, outcome.losses.tolist(), hits.double().mean(dim=1).tolist())
+    losses = outcome.losses.detach().reshape(-1).tolist()
+    hits = (outcome.logits.detach().argmax(dim=-1) == clips.y).reshape(len(losses), -1)
+    return MetaGradient(gradients, losses, [count / hits.shape[1] for count in hits.sum(dim=1).tolist()])
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -99,7 +99,7 @@ class MAML(Learner):
         steps = self.settings.test_steps or self.settings.steps
         adapted = self.adapt(group, self.engine.start(self.parameters()), steps, keep=False)
         with torch.no_grad():
-            return self.engine.outcome(adapted.path[-1], group.query).logits[0]
+            return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
 
 
 class FOMAML(MAML):

@@ -50,4 +50,4 @@ class MetaSGD(MAML):
         weights, rates = self.engine.split(self.engine.start(self.parameters()))
         adapted = self.adapt(group, weights, self.settings.test_steps or self.settings.steps, keep=False, rate=rates)
         with torch.no_grad():
-            return self.engine.outcome(adapted.path[-1], group.query).logits[0]
+            return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)

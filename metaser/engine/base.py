@@ -49,8 +49,8 @@ class Outcome:
 
     Attributes:
         loss: The sum over the tasks of each task's mean cross-entropy.
-        losses: ``(tasks,)``: the summands, detached.
-        logits: ``(tasks, clips, outputs)``.
+        losses: ``(tasks,)``, or one number for one task: the summands.
+        logits: ``(tasks, clips, outputs)``, or ``(clips, outputs)`` for one task.
         trace: What the engine itself needs to differentiate.
     """
 
@@ -175,6 +175,4 @@ class Network:
 
 def mean_losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``(tasks,)``: the mean cross-entropy of each task, from ``(tasks, clips, outputs)`` and ``(tasks, clips)``."""
-    if len(y) == 1:
-        return F.cross_entropy(logits[0], y[0]).unsqueeze(0)
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)

@@ -135,7 +135,7 @@ class LowRankEngine(Engine):
             place += len(own)
         logits = x.transpose(0, 1)
         losses = mean_losses(logits, clips.y)
-        return Outcome(losses.sum(), losses.detach(), logits, trace)
+        return Outcome(losses.sum(), losses, logits, trace)
 
     def slopes(self, outcome: Outcome, weights: LowRank, adapted: Sequence[bool], keep: bool) -> LowRankSlopes:
         """See `Engine.slopes`."""

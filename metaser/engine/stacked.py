@@ -51,7 +51,7 @@ class StackedEngine(Engine):
         with torch.autocast(clips.x.device.type, torch.bfloat16, enabled=lower):
             logits = torch.vmap(one)(spread, clips.x)
         losses = mean_losses(logits.float() if lower else logits, clips.y)
-        return Outcome(losses.sum(), losses.detach(), logits, trace=spread)
+        return Outcome(losses.sum(), losses, logits, trace=spread)
 
     def slopes(
         self, outcome: Outcome, weights: list[torch.Tensor], adapted: Sequence[bool], keep: bool

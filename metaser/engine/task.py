@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from metaser.engine.base import Clips, Engine, Group, Outcome, mean_losses
+from metaser.engine.base import Clips, Engine, Group, Outcome
 from metaser.tasks import Task
 
 #: The step of a central difference, as a share of the weights' norm; near the cube root of float32's and float64's ε.
@@ -27,17 +28,16 @@ class TaskEngine(Engine):
         return Group((task,), Clips(task.support_x, task.support_y), Clips(task.query_x, task.query_y))
 
     def start(self, parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
-        """The parameters' own memory, as leaves of a new graph."""
-        return [parameter.detach().requires_grad_() for parameter in parameters]
+        """The parameters themselves: nothing here changes them or their ``grad``."""
+        return list(parameters)
 
     def outcome(self, weights: list[torch.Tensor], clips: Clips, twice: bool = False) -> Outcome:
         """See `Engine.outcome`."""
         lower = self.options.precision == "bfloat16"
         with torch.autocast(clips.x.device.type, torch.bfloat16, enabled=lower):
             logits = self.network()(weights, clips.x, "twice" if twice else "native")
-        logits = logits.unsqueeze(0)
-        losses = mean_losses(logits.float() if lower else logits, clips.y.unsqueeze(0))
-        return Outcome(losses.sum(), losses.detach(), logits)
+        loss = F.cross_entropy(logits.float() if lower else logits, clips.y)
+        return Outcome(loss, loss, logits)
 
     def slopes(
         self, outcome: Outcome, weights: list[torch.Tensor], adapted: Sequence[bool], keep: bool
@@ -62,7 +62,7 @@ class TaskEngine(Engine):
                 moved = [w if s is None else w - rate * s for w, s in zip(weights, slopes, strict=True)]
             else:
                 moved = list(torch._foreach_add(weights, slopes, alpha=-rate))  # type: ignore[arg-type]
-        return moved if keep else [weight.detach().requires_grad_() for weight in moved]
+        return moved if keep else [weight.requires_grad_() for weight in moved]
 
     def gradient(self, outcome: Outcome, weights: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """See `Engine.gradient`."""

@@ -71,8 +71,12 @@ class SpeechTasks(l2l.data.TaskDataset):
 
     def task(self, iteration: int, index: int) -> Task:
         """The task of a meta-iteration at a place in its meta-batch."""
+        return self.get_task(self.episode(iteration, index))
+
+    def episode(self, iteration: int, index: int) -> Episode:
+        """The same, before its clips are gathered."""
         key = [self.seed, STREAMS[self.stream], iteration, index]
-        return self.get_task(self.sampler.draw(np.random.default_rng(key)))
+        return self.sampler.draw(np.random.default_rng(key))
 
     def get_task(self, task_description: Episode) -> Task:
         """Gathers an episode's clips."""
