@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from metaser import __version__
-from metaser.errors import UserError
+from metaser.errors import StoppedError, UserError
 
 app = typer.Typer(
     help="Few-shot, meta-learned speech emotion recognition.", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -54,6 +55,10 @@ def run(
     ] = None,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
     root: Root = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same configuration.")] = True,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=0, help="Meta-iterations from one checkpoint to the next; 0: one a minute.")
+    ] = 0,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also write profile.txt: where training's time goes.")
     ] = False,
@@ -62,13 +67,21 @@ def run(
 
     Example: metaser run experiments/fmaml --variant 5shot --set training.iterations=100
     """
-    from metaser.experiment import Run, load
+    from metaser.allocator import tune
 
-    module = load(experiment)
+    tune()
+    signal.signal(signal.SIGTERM, terminated)
+    from metaser.experiment import Going, Run
+    from metaser.loading import load
+
+    module, going = load(experiment), Going(resume, checkpoint_every, profile)
     try:
-        module.run(Run(experiment, variant, setting or [], results, protocol or [], root, profile))
+        module.run(Run(experiment, variant, setting or [], results, protocol or [], root, going))
     except KeyboardInterrupt:
-        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
+        print(
+            "metaser: stopped; earlier results are as they were, and the same command goes on from here",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
 
 
@@ -81,7 +94,7 @@ def render(
 
     Example: metaser render experiments/fmaml results/fmaml/5shot/real
     """
-    from metaser.experiment import load
+    from metaser.loading import load
     from metaser.reporting.results import Finished
     from metaser.reporting.tables import read_paper
 
@@ -177,6 +190,15 @@ def probe(
         .mean()
         .to_string(float_format="{:.3f}".format)
     )
+
+
+def terminated(*_: object) -> None:
+    """What a scheduler's or torchrun's SIGTERM does to a run.
+
+    Raises:
+        StoppedError: always.
+    """
+    raise StoppedError("stopped by a signal (SIGTERM); the same command goes on from the last checkpoint")
 
 
 def main() -> None:

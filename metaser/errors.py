@@ -15,6 +15,14 @@ def first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+class StoppedError(UserError):
+    """The run could go on from where it is: what it has done so far stays, and the same command takes it up."""
+
+
+class UnwritableError(StoppedError):
+    """A file cannot be written, such as on a full disk."""
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """A clause for an error message: the nearest known name, or all of them.
 

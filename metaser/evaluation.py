@@ -47,7 +47,7 @@ def evaluate(learner: Learner, tasks: SpeechTasks, count: int, workers: Workers,
         task = tasks.task(iteration, index)
         return score(learner.predict(task), task)
 
-    rows, confusions = zip(*workers.map(test, range(count)), strict=True)
+    rows, confusions = zip(*workers.everywhere(test, range(count)), strict=True)
     labels = sorted(set().union(*(matrix.index for matrix in confusions)))  # not every task has every class
     confusion = sum(matrix.reindex(index=labels, columns=labels, fill_value=0) for matrix in confusions)
     return Scores(pd.DataFrame(list(rows)), confusion)

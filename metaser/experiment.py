@@ -6,32 +6,35 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import math
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import torch
 
 from metaser import algorithms, models
-from metaser.algorithms.base import MetaGradient
+from metaser.checkpoint import Checkpoints, digest
 from metaser.config import Experiment, Study
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
-from metaser.errors import UserError, first_line, nearest
-from metaser.evaluation import Scores, evaluate, mean_interval
+from metaser.errors import UserError, nearest
+from metaser.evaluation import evaluate, mean_interval
 from metaser.features import FeatureSet, extract, normalise, recipe
-from metaser.files import data_root
+from metaser.files import data_root, read_json, write_text
 from metaser.parallel import Workers
 from metaser.profiling import profiled
 from metaser.progress import progress
+from metaser.ranks import Ranks
 from metaser.reporting import results, tables
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 from metaser.tasks.sampler import held_out
@@ -48,6 +51,32 @@ class Cell:
     seed: int
 
 
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, and the weights' digest."""
+
+    rows: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    confusion: list[dict[str, Any]]
+    seconds: dict[str, Any]
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Going:
+    """How a run goes about its work.
+
+    Attributes:
+        resume: Go on with a stopped run of the same configuration; if not, begin anew.
+        every: Meta-iterations from one checkpoint to the next; 0 for one a minute.
+        profile: Also write ``profile.txt``, where the time of the first model's training goes.
+    """
+
+    resume: bool = True
+    every: int = 0
+    profile: bool = False
+
+
 class Run:
     """One variant of an experiment on the speech that is there.
 
@@ -58,7 +87,7 @@ class Run:
         protocols: Which of the configuration's protocols; all when empty.
         root: The data root, before ``data_root`` of the configuration and METASER_DATA.
         out: The folder that holds the results of all experiments.
-        profile: Also write ``profile.txt``, where the time of the first model's training goes.
+        going: How it goes about it, which decides no number.
 
     Raises:
         UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
@@ -66,9 +95,9 @@ class Run:
 
     def __init__(
         self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = (),
-        root: Path | None = None, profile: bool = False,
+        root: Path | None = None, going: Going | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.profile = experiment, profile
+        self.folder, self.going = experiment, going or Going()
         self.study = Study(experiment / "config.yaml")
         if self.study.variants and not variant:
             raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
@@ -77,11 +106,16 @@ class Run:
         drafts = [self._settings(protocol, synthetic=False) for protocol in self.protocols]
         for settings in drafts:
             check_names(settings)
-            device(settings.engine)
+            where = device(settings.engine)
+        self.ranks = Ranks.join(where)
         root = data_root(root or drafts[0].data_root)
+        if not self.ranks.first:
+            self.ranks.tell(None)  # rank 0 makes what has to be made
         with progress("making the built-in corpus") as update:
             self.speech: Selection = select(drafts[0].data, drafts[0].tasks, root, update)
-        announce(self.speech, root)
+        if self.ranks.first:
+            announce(self.speech, root)
+            self.ranks.tell(None)
         synthetic = self.speech.kind == "synthetic"
         self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
         self.targets = {target: self.speech.titles[target] for target in self._targets()}
@@ -89,10 +123,8 @@ class Run:
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
         self._started = time.monotonic()
-        self._scores: list[pd.DataFrame] = []
-        self._seconds: list[dict[str, Any]] = []
         self._digests: dict[str, str] = {}
-        self._confusions: list[pd.DataFrame] = []
+        self._done: list[CellResult] = []
 
     def _settings(self, protocol: str, synthetic: bool) -> Experiment:
         return self.study.experiment(
@@ -161,27 +193,49 @@ class Run:
             table = held_out(table, cell.target)
         return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
+    def writing(self) -> AbstractContextManager[Path]:
+        """The folder to write into, with what a stopped run of the same configuration left in it."""
+        for protocol, settings in self.settings.items() if self.ranks.first else ():
+            nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
+            if nameless:
+                print(f"metaser: {protocol}: {nameless} clips without a known speaker are left out", file=sys.stderr)
+        if not self.ranks.first:
+            self.ranks.tell(None)  # rank 0 has the features in the cache, and the folder
+            self._features  # noqa: B018
+            return nullcontext(self.results.path)
+        self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
+        return self._leading()
+
+    @contextmanager
+    def _leading(self) -> Iterator[Path]:
+        with self.results.writing(self.identity(), self.going.resume) as folder:
+            self.ranks.tell(None)
+            yield folder
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the run's numbers: a stopped run goes on only where this is the same."""
+        return {
+            "settings": {name: settings.model_dump(mode="json") for name, settings in self.settings.items()},
+            "targets": list(self.targets),
+            "features": self._digests,
+            "versions": {name: metadata.version(name) for name in ("metaser", "torch", "learn2learn", "numpy")},
+            "device": self.device.type,
+        }
+
     def all_cells(self) -> None:
-        """Trains and tests every cell.
+        """Trains and tests every cell that is not yet done; call it inside `writing`.
 
         Raises:
             UserError: if a class is too small (before the first cell is trained), or training diverges.
         """
-        for protocol, settings in self.settings.items():
-            nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
-            if nameless:
-                print(f"metaser: {protocol}: {nameless} clips without a known speaker are left out", file=sys.stderr)
         cells = self.cells()
-        self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
         for cell in cells:
             self.sampler(cell, "train")
             self.sampler(cell, "test")
-        log = results.RowLog(self.results.path / "metrics.csv", results.METRICS)
         steps = [self.settings[cell.protocol].training.iterations for cell in cells]
-        total = sum(steps)
-        path = self.results.path / "profile.txt" if self.profile else None
+        total, path = sum(steps), self.results.path / "profile.txt" if self.going.profile and self.ranks.first else None
         with (
-            Workers(1 if self.device.type == "cuda" else None) as workers,
+            Workers(1 if self.device.type == "cuda" else None, self.ranks) as workers,
             profiled(path, self.device.type == "cuda") as seen,
             progress(f"{len(cells)} models, meta-iterations", total) as update,
         ):
@@ -192,10 +246,19 @@ class Run:
                     seen()
 
             for number, cell in enumerate(cells):
-                self.cell(cell, log, workers, partial(advance, sum(steps[:number])))
+                done = self.results.path / results.CELLS / f"{number:04}.json"
+                if not self.ranks.tell(done.exists()):
+                    kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
+                    result = self.cell(cell, workers, partial(advance, sum(steps[:number])), kept)
+                    if self.ranks.first:
+                        write_text(done, json.dumps(result))
+                        shutil.rmtree(kept, ignore_errors=True)
+                if self.ranks.first:
+                    self._done.append(CellResult(**read_json(done)))
+                update(sum(steps[: number + 1]), total)
 
-    def cell(self, cell: Cell, log: results.RowLog, workers: Workers, tick: Callable[[int], None]) -> Scores:
-        """Trains one model on the other domains, tests it on the target, and records both."""
+    def cell(self, cell: Cell, workers: Workers, tick: Callable[[int], None], kept: Path) -> dict[str, Any]:
+        """Trains one model on the other domains and tests it on the target; the fields of a `CellResult`."""
         settings, features = self.settings[cell.protocol], self._features[cell.protocol]
         algorithm = settings.algorithms[cell.algorithm]
         emotions = list(features.table["emotion"])
@@ -207,34 +270,40 @@ class Run:
         height, width = features.x.shape[1:]
         network = models.build(settings.model.name, (height, width), outputs, cell.seed).to(self.device)
         learner = algorithms.build(algorithm, network, settings.engine)
+        rows: list[dict[str, Any]] = []
 
         def add(split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
-            log.add([{**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
-                      "n_tasks": len(column), **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
-                     for metric, column in values.items()])  # fmt: skip
+            rows.extend({**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
+                         "n_tasks": len(column), **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
+                        for metric, column in values.items())  # fmt: skip
 
-        def record(iteration: int, batch: Sequence[MetaGradient]) -> None:
-            add("train", iteration, {"loss": [loss for group in batch for loss in group.losses],
-                                     "accuracy": [share for group in batch for share in group.accuracies]})  # fmt: skip
+        def record(iteration: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+            add("train", iteration, {"loss": losses, "accuracy": accuracies})
 
         def monitor(iteration: int) -> None:
             seen = evaluate(learner, streams["monitor"], settings.training.monitor_tasks, workers).tasks
             add("monitor", iteration, {name: list(seen[name]) for name in ("loss", "accuracy", "accuracy_emotions")})
 
-        seconds = train(learner, streams["train"], settings.training, workers, record, monitor, tick)
+        keeper = Checkpoints(kept, rows, self.going.every)
+        seconds = train(learner, streams["train"], settings.training, workers, record, monitor, tick, keeper)
         scores = evaluate(learner, streams["test"], settings.evaluation.tasks, workers)
         if not math.isfinite(scores.tasks["loss"].sum()):
             raise UserError(f"{cell.algorithm}, {cell.target}, seed {cell.seed}: adapting to a test task diverged; "
                             f"lower algorithms.{cell.algorithm}.inner_lr")  # fmt: skip
         tested = {str(name): list(values.dropna()) for name, values in scores.tasks.items()}
         add("test", settings.training.iterations, tested)
-        self._scores.append(scores.tasks.assign(**self.keys(cell), seed=cell.seed, corpus=self.corpus(cell.target)))
-        self._seconds.append({**self.keys(cell), "seed": cell.seed, "corpus": self.corpus(cell.target),
-                              "seconds_per_100_epochs": 100 * seconds / settings.training.iterations})  # fmt: skip
+        own = {**self.keys(cell), "seed": cell.seed}
         counts = scores.confusion.rename_axis("true").reset_index()
-        counts = counts.melt("true", var_name="predicted", value_name="count").assign(**self.keys(cell), seed=cell.seed)
-        self._confusions.append(counts[[*results.KEYS, "seed", "true", "predicted", "count"]])
-        return scores
+        counts = counts.melt("true", var_name="predicted", value_name="count").assign(**own)
+        return {
+            "rows": rows,
+            "scores": [{**own, "corpus": self.corpus(cell.target), "task": task, **row}
+                       for task, row in enumerate(scores.tasks.to_dict("records"))],
+            "confusion": counts[[*results.KEYS, "seed", "true", "predicted", "count"]].to_dict("records"),
+            "seconds": {**own, "corpus": self.corpus(cell.target),
+                        "seconds_per_100_epochs": 100 * seconds / settings.training.iterations},
+            "weights_sha256": digest({f"{n:04}": p.detach().cpu() for n, p in enumerate(learner.parameters())}, ""),
+        }  # fmt: skip
 
     def keys(self, cell: Cell) -> dict[str, Any]:
         """The columns `metaser.reporting.results.KEYS` of a cell."""
@@ -250,19 +319,25 @@ class Run:
         return "+".join(sorted(set(table.loc[table["domain"] == domain, "corpus"])))
 
     def write(self, folder: Path) -> None:
-        """``summary.csv``, ``confusion.csv``, ``timing.csv`` and ``run.json``.
+        """``metrics.csv``, ``tasks.csv`` (the test tasks), ``summary.csv``, ``confusion.csv``, ``timing.csv``, ``run.json``.
 
         What was measured with a clock is in the latter two, kept apart so that all other files repeat to the byte.
         """
-        paper = self.paper
-        results.write_csv(tables.summarise(pd.concat(self._scores, ignore_index=True), paper), folder / "summary.csv")
-        results.write_csv(pd.concat(self._confusions, ignore_index=True), folder / "confusion.csv")
-        results.write_csv(tables.summarise(pd.DataFrame(self._seconds), paper), folder / "timing.csv")
+        rows, scores, counts = (pd.DataFrame([row for cell in self._done for row in getattr(cell, part)])
+                                for part in ("rows", "scores", "confusion"))  # fmt: skip
+        results.write_csv(rows[list(results.METRICS)], folder / "metrics.csv")
+        results.write_csv(scores, folder / "tasks.csv")
+        results.write_csv(tables.summarise(scores, self.paper), folder / "summary.csv")
+        results.write_csv(counts, folder / "confusion.csv")
+        results.write_csv(tables.summarise(self._seconds(), self.paper), folder / "timing.csv")
         results.write_json(self.run_json(), folder / "run.json")
+
+    def _seconds(self) -> pd.DataFrame:
+        return pd.DataFrame([cell.seconds for cell in self._done])
 
     def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
-        frame = pd.DataFrame(self._seconds)
+        frame = self._seconds()
         medians = frame.groupby(frame["protocol"] + "/" + frame["algorithm"])["seconds_per_100_epochs"].median()
         return {str(name): round(float(value), 3) for name, value in medians.items()}
 
@@ -275,8 +350,10 @@ class Run:
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
             "seconds_per_100_epochs": self.pace(),
+            "weights_sha256": [cell.weights_sha256 for cell in self._done],
+            "ranks": self.ranks.count,
             "wall_seconds": round(time.monotonic() - self._started, 1),
-            **results.provenance(self.folder),
+            **results.provenance(self.folder, self.device.type),
         }  # fmt: skip
 
 
@@ -297,26 +374,3 @@ def check_names(settings: Experiment) -> None:
     ):
         if name not in registry:
             raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
-
-
-def load(folder: Path) -> ModuleType:
-    """An experiment folder's ``run.py`` as a module.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = folder / "run.py"
-    if not path.is_file():
-        raise UserError(f"{folder}: is no experiment (it has no run.py); give a folder such as experiments/fmaml")
-    spec = importlib.util.spec_from_file_location(f"experiment_{folder.name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise UserError(f"{path}: cannot be imported ({first_line(error)})") from None
-    for name in ("run", "render"):
-        if not callable(getattr(module, name, None)):
-            raise UserError(f"{path}: has no function {name}; experiments/fmaml/run.py shows both")
-    return module

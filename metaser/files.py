@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from metaser.errors import UserError
+from metaser.errors import UnwritableError, UserError, first_line
 
 
 def data_root(given: Path | str | None = None) -> Path | None:
@@ -30,7 +32,7 @@ def expanded(value: str, key: str) -> Path:
     """
     try:
         return Path(value).expanduser().absolute()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         raise UserError(f"{key}: {value}: there is no such user's home; give a path") from None
 
 
@@ -40,9 +42,9 @@ def readable_folder(path: Path, key: str) -> Path:
     Raises:
         UserError: naming ``key`` and ``path`` when it is not.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{key}: no folder {path}; give a folder that holds one folder per corpus")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"{key}: {path} is a file; give a folder that holds one folder per corpus")
     if not os.access(path, os.R_OK | os.X_OK):
         raise UserError(f"{key}: folder {path} cannot be read; check its permissions")
@@ -82,7 +84,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block raises, the temporary file is removed and what ``path`` held before stays as it was.
 
     Raises:
-        UserError: if the disk is full or the folder cannot be written.
+        UnwritableError: if the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -91,18 +93,41 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error})") from None
+        raise UnwritableError(f"cannot write {path} ({error.strerror or error})") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(path: Path) -> None:
+    """Makes sure that a name in a folder is on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of our own holds.
+
+    Raises:
+        UserError: naming it, if it is not there or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); remove it") from None
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` to ``path`` as UTF-8, whole or not at all.
 
     Raises:
-        UserError: if it cannot be written.
+        UnwritableError: if it cannot be written.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -7,13 +7,14 @@ than one thread whose operators are split. One operator thread also fixes the or
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 from metaser import allocator
+from metaser.ranks import Ranks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,11 +24,13 @@ class Workers:
     """A pool of threads; use it as a context manager.
 
     Args:
-        count: Threads; one per available core when not given.
+        count: Threads; when not given one per available core, shared with the other ranks on this machine.
+        ranks: The processes that share the work.
     """
 
-    def __init__(self, count: int | None = None) -> None:
-        self.count = count or available_cores()
+    def __init__(self, count: int | None = None, ranks: Ranks | None = None) -> None:
+        self.ranks = ranks or Ranks()
+        self.count = count or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         allocator.tune()
         torch.set_num_threads(1)
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
@@ -35,6 +38,10 @@ class Workers:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """``[function(item) for item in items]``, computed by several threads at once."""
         return list(self._pool.map(function, items)) if self._pool else [function(item) for item in items]
+
+    def everywhere(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The same, each rank doing its part and all getting everything."""
+        return self.ranks.together(self.map(function, self.ranks.own(items)))
 
     def __enter__(self) -> Workers:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ EVERY_S = 20.0
 
 @contextlib.contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A progress display for as long as the block runs.
+    """A progress display for as long as the block runs; of several ranks the first alone has one.
 
     Args:
         label: What is being done.
@@ -25,6 +26,9 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, in
     Yields:
         A function of (steps done, steps in all).
     """
+    if os.environ.get("RANK", "0") != "0":
+        yield lambda done, of: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lines(label)

@@ -448,19 +448,29 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
     assert_refused(run(tmp_path / "r", data="~nosuchuser/x"), "METASER_DATA", "~nosuchuser/x")
 
 
-def test_ctrl_c_ends_a_run_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
     variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
     command = [sys.executable, "-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--results", str(tmp_path),
-               "--set", "training.iterations=100000"]  # fmt: skip
+               "--set", "training.iterations=100000", "--checkpoint-every", "2"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
-        log = tmp_path / "fmaml" / "5shot" / ".synthetic.partial" / "metrics.csv"
-        while running.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 3):
+        partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
+        while running.poll() is None and not list(partial.glob("checkpoints/0000/*.safetensors")):
             pass  # until it has trained for a while
-        running.send_signal(signal.SIGINT)
+        running.send_signal(stop)
         _, errors = running.communicate()
-    assert running.returncode == 130, errors
-    assert errors.strip().splitlines()[-1].startswith("metaser: stopped")
-    assert not list(tmp_path.rglob("*"))
+    assert running.returncode == (130 if stop == signal.SIGINT else 2), errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("metaser: stopped")
+    assert "the same command goes on" in last
+    assert "Traceback" not in errors
+    assert [entry.name for entry in partial.parent.iterdir()] == [partial.name]
+    assert 1 <= len(list(partial.glob("checkpoints/0000/*.safetensors"))) <= 2
+    assert not list(partial.rglob("*.tmp"))
+    assert_refused(run(tmp_path, "training.iterations=3"), "another configuration", "--no-resume")
+    small_run = small(tmp_path, "data.targets=[x-dor]")
+    assert metaser(*small_run, "--no-resume").returncode == 0
+    assert [entry.name for entry in partial.parent.iterdir()] == ["synthetic"]
 
 
 def test_data_list_shows_what_is_there_and_how_to_get_the_rest(open_root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from metaser.errors import UserError, first_line
@@ -48,15 +49,17 @@ def read_paper(path: Path) -> pd.DataFrame:
         UserError: naming the file, if it cannot be read or lacks a column.
     """
     try:
-        frame = pd.read_csv(path, dtype={"variant": str, "target": str})
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as CSV ({first_line(error)})") from None
     missing = [column for column in PAPER_COLUMNS if column not in frame.columns]
     if missing:
         raise UserError(f"{path}: lacks the column {missing[0]}; needed: {', '.join(PAPER_COLUMNS)}")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(f"{path}: has rows with more fields than the header; quote what has a comma in it")
     values = pd.to_numeric(frame["value"], errors="coerce")
     twice = frame.duplicated(list(PAPER_COLUMNS[:5]))
-    for wrong, reason in ((values.isna(), "the value is no number"), (twice, "this cell is there twice")):
+    for wrong, reason in ((~np.isfinite(values), "the value is no number"), (twice, "this cell is there twice")):
         if wrong.any():
             raise UserError(f"{path}, row {int(wrong.to_numpy().argmax()) + 2}: {reason}")
     return frame.assign(value=values)
