@@ -85,7 +85,7 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
     assert "Warning" not in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == [
         "accuracy.png", "confusion.csv", "confusion.png", "curves.png", "metrics.csv", "run.json", "summary.csv",
-        "table.md", "timing.csv",
+        "table.md", "tasks.csv", "timing.csv",
     ]  # fmt: skip
     table = (folder / "table.md").read_text()
     assert table in result.stdout

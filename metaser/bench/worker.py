@@ -6,6 +6,8 @@ by the seconds that they took), ``{"memory": true}`` (the process's peak so far)
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -25,6 +27,8 @@ MODULES = {"metaser": "metaser.bench.ours", "learn2learn": "metaser.bench.stock"
            "peak": "metaser.bench.peak"}  # fmt: skip
 
 CELLS = TypeAdapter(Cell)
+
+PR_SET_PDEATHSIG = 1
 
 
 def serve(name: str) -> None:
@@ -74,4 +78,6 @@ def peak_memory() -> float | None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    with contextlib.suppress(AttributeError, OSError):  # on Linux, die with the parent even in the middle of a request
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     serve(sys.argv[1])
