@@ -25,6 +25,13 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
             return torch.ops.mkldnn._linear_pointwise(x, z, w, None, "add")
         return torch.addmm(z, x, w.t())
 
+    def accumulate(z: Tensor, x: Tensor, w: Tensor) -> None:
+        """Adds x wᵀ to z; oneDNN's own costs of a call are worth it from some 32 rows on."""
+        if fused(x) and x.shape[0] >= 32:
+            z.copy_(torch.ops.mkldnn._linear_pointwise(x, z, w, None, "add"))
+        else:
+            z.addmm_(x, w.t())
+
 else:
 
     def fused(x: Tensor) -> bool:
@@ -34,6 +41,10 @@ else:
     def add_product(z: Tensor, x: Tensor, w: Tensor) -> Tensor:
         """Z + x wᵀ."""
         return torch.addmm(z, x, w.t())
+
+    def accumulate(z: Tensor, x: Tensor, w: Tensor) -> None:
+        """Adds x wᵀ to z."""
+        z.addmm_(x, w.t())
 
 
 def forward(gates: Tensor, u: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
@@ -47,7 +58,7 @@ def forward(gates: Tensor, u: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
     g, o = gates[:, :, 2 * hidden : 3 * hidden].unbind(0), gates[:, :, 3 * hidden :].unbind(0)
     for t in range(frames):
         if t > 0:
-            zs[t].copy_(add_product(zs[t], hs[t], u))
+            accumulate(zs[t], hs[t], u)
         input_forget[t].sigmoid_()
         g[t].tanh_()
         o[t].sigmoid_()
@@ -70,7 +81,7 @@ def backward(g: Tensor, u_t: Tensor, k: Tensor, d: Tensor, f: Tensor) -> Tuple[T
     for step in range(frames):
         t = frames - 1 - step
         if step > 0:
-            dhs[t].copy_(add_product(dhs[t], rows[t + 1], u_t))
+            accumulate(dhs[t], rows[t + 1], u_t)
             torch.mul(dcs[t + 1], fs[t + 1], out=dcs[t])
             dcs[t].addcmul_(dhs[t], ds[t])
         else:
@@ -90,7 +101,7 @@ def forward_tangent(a_dot: Tensor, u: Tensor, k: Tensor, d: Tensor, f: Tensor) -
     ks = k.view(frames, clips, 4 * hidden).unbind(0)
     for t in range(frames):
         if t > 0:
-            rows[t].copy_(add_product(rows[t], hs[t], u))
+            accumulate(rows[t], hs[t], u)
         parts = (rows[t] * ks[t]).view(clips, 4, hidden)
         torch.sum(parts[:, :3], dim=1, out=cs[t + 1])
         if t > 0:
@@ -104,7 +115,7 @@ def backward_tangent(
 ) -> Tensor:
     """Completes ``da_dot`` (T, N, 4, H), which holds what the factors' tangents give, in place.
 
-    ``dh_dot`` (T, N, H) holds da_{t+1} U̇; ``d_dot`` is dh·Ḋ and ``f_dot`` dc·ḟ.
+    ``dh_dot`` (T, N, H) holds da_{t+1} U̇, and is completed too; ``d_dot`` is dh·Ḋ and ``f_dot`` dc·ḟ.
     """
     frames, clips, hidden = dh_dot.shape[0], dh_dot.shape[1], dh_dot.shape[2]
     k_ifg, k_o = k[:, :, :3].unbind(0), k[:, :, 3].unbind(0)
@@ -116,7 +127,7 @@ def backward_tangent(
         t = frames - 1 - step
         dh = hs[t]
         if step > 0:
-            dh = add_product(dh, rows[t + 1], u_t)
+            accumulate(dh, rows[t + 1], u_t)
             dc_dot = torch.addcmul(f_dots[t + 1], dc_dot, fs[t + 1]).add_(d_dots[t]).addcmul_(dh, ds[t])
         else:
             dc_dot = torch.addcmul(d_dots[t], dh, ds[t])

@@ -95,7 +95,7 @@ class Layer(Function):
     def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, u: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         gates = product(x, w).add_(b)
         h, c = compiled("forward")(gates, u)
-        ctx.save_for_backward(x, w, u, b, gates, h, c, *factors(gates, c))
+        ctx.save_for_backward(x, w, u, b, gates, torch.cat([x, h[:-1]], dim=2), c, *factors(gates, c))
         return h[1:]
 
     @staticmethod
@@ -127,16 +127,15 @@ class LayerBackward(Function):
     @staticmethod
     def forward(
         ctx: Any, g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, u: torch.Tensor, b: torch.Tensor,
-        gates: torch.Tensor, h: torch.Tensor, c: torch.Tensor, k: torch.Tensor, d: torch.Tensor, tanh_c: torch.Tensor,
+        gates: torch.Tensor, xh: torch.Tensor, c: torch.Tensor, k: torch.Tensor, d: torch.Tensor, tanh_c: torch.Tensor,
         wants_x: bool,
     ) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
         f = by_gate(gates)[:, :, 1]
         da, dh, dc = compiled("backward")(g.contiguous(), u.t().contiguous(), k, d, f)
         rows = da.flatten(2).flatten(0, 1)
         by_x = product(da.flatten(2), w.t()) if wants_x else None
-        by_w = product(rows.t(), x.flatten(0, 1).t())
-        by_u = product(rows.t(), h[:-1].flatten(0, 1).t())
-        ctx.save_for_backward(x, w, u, gates, h, c, k, d, tanh_c, da, dh, dc)
+        by_w, by_u = apart(product(rows.t(), xh.flatten(0, 1).t()), w)
+        ctx.save_for_backward(w, u, gates, xh, c, k, d, tanh_c, da, dh, dc)
         ctx.set_materialize_grads(False)
         return by_x, by_w, by_u, rows.sum(0)
 
@@ -146,11 +145,10 @@ class LayerBackward(Function):
         b_dot: torch.Tensor | None,
     ) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
         """The tangent along (x_dot, w_dot, u_dot, b_dot) of the forward pass, and of the backward pass with g held."""
-        x, w, u, gates, h, c, k, d, tanh_c, da, dh, dc = ctx.saved_tensors
+        w, u, gates, xh, c, k, d, tanh_c, da, dh, dc = ctx.saved_tensors
         w_dot = torch.zeros_like(w) if w_dot is None else w_dot
         u_dot = torch.zeros_like(u) if u_dot is None else u_dot
-        before, frames, clips = h[:-1], len(d), d.shape[1]
-        a_dot = product(x, w_dot).add_(product(before, u_dot))
+        a_dot = product(xh, torch.cat([w_dot, u_dot], dim=1))
         if x_dot is not None:
             a_dot += product(x_dot, w)
         if b_dot is not None:
@@ -161,15 +159,20 @@ class LayerBackward(Function):
         dh_dot = torch.zeros_like(dh)
         dh_dot[:-1] = product(da[1:].flatten(2), u_dot.t())
         da_dot = compiled("backward_tangent")(dh_dot, da_dot, d_dot, f_dot, u.t().contiguous(), k, d, f)
-        rows, rows_dot = (t.flatten(2).flatten(0, 1).t() for t in (da, da_dot))
+        rows, rows_dot = (t.flatten(2).flatten(0, 1) for t in (da, da_dot))
         by_x = None
         if ctx.needs_input_grad[1]:
-            by_x = (product(rows_dot.t(), w.t()) + product(rows.t(), w_dot.t())).view(frames, clips, -1)
-        by_w = product(rows_dot, x.flatten(0, 1).t())
-        if x_dot is not None:
-            by_w += product(rows, x_dot.flatten(0, 1).t())
-        by_u = product(rows_dot, before.flatten(0, 1).t()) + product(rows, h_dot[:-1].flatten(0, 1).t())
-        return h_dot[1:], by_x, by_w, by_u, rows_dot.sum(1), *[None] * 7
+            by_x = loops.add_product(product(rows, w_dot.t()), rows_dot, w.t()).view(*d.shape[:2], -1)
+        if x_dot is None:
+            x_dot = torch.zeros_like(xh[:, :, : w.shape[1]])
+        xh_dot = torch.cat([x_dot, h_dot[:-1]], dim=2).flatten(0, 1)
+        both = loops.add_product(product(rows_dot.t(), xh.flatten(0, 1).t()), rows.t(), xh_dot.t())
+        return h_dot[1:], by_x, *apart(both, w), rows_dot.sum(0), *[None] * 7
+
+
+def apart(both: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What belongs to W and what to U of ``(4·hidden, features + hidden)``."""
+    return both[:, : w.shape[1]].contiguous(), both[:, w.shape[1] :].contiguous()
 
 
 def factor_tangents(
