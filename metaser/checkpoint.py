@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,30 +89,50 @@ class Checkpoints:
             old.unlink()
 
     def _load(self, path: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> Position:
+        """Nothing is touched before everything is known to fit."""
         tensors, facts = read(path)
         parameters = learner.parameters()
         wanted = {f"weights.{n:04}": p for n, p in enumerate(parameters)}
         if any(name not in tensors or tensors[name].shape != p.shape or tensors[name].dtype != p.dtype
                for name, p in wanted.items()):  # fmt: skip
             raise DamagedError(f"{path}: holds another network")
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            kind, number, *field = name.split(".")
-            if kind == "optimiser":
-                parameter = parameters[int(number)]
-                # In the parameter's own memory order, so that the next step runs through the very same kernels.
-                alike = tensor.shape == parameter.shape
-                state.setdefault(int(number), {})[field[0]] = (
-                    torch.empty_like(parameter).copy_(tensor) if alike else tensor
-                )
+        try:
+            state = moments(tensors, parameters)
+            rows, position = list(facts["rows"]), Position(**facts["position"])
+            torch.Generator().set_state(tensors["random.torch"])
+            set_random_states(facts["random"], random.Random(), np.random.RandomState())
+        except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise DamagedError(f"{path}: is of another version ({error})") from None
         with torch.no_grad():
             for name, parameter in wanted.items():
                 parameter.copy_(tensors[name])
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        self.rows[:] = facts["rows"]
+        self.rows[:] = rows
         torch.set_rng_state(tensors["random.torch"])
-        set_random_states(facts["random"])
-        return Position(**facts["position"])
+        set_random_states(facts["random"], random, np.random)
+        return position
+
+
+def moments(
+    tensors: Mapping[str, torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> dict[int, dict[str, torch.Tensor]]:
+    """The optimiser's state, parameter by parameter.
+
+    Raises:
+        ValueError: if it is not of these parameters; IndexError if there are fewer of them.
+    """
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, *place = name.split(".")
+        if kind == "optimiser":
+            number, field = place
+            parameter = parameters[int(number)]
+            if tensor.dim() and tensor.shape != parameter.shape:
+                raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
+            # In the parameter's own memory order, so that the next step runs through the very same kernels.
+            alike = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(int(number), {})[field] = alike.detach()
+    return state
 
 
 class DamagedError(Exception):
@@ -134,7 +154,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if metadata.get("digest") != digest(tensors, metadata.get("facts", "")):
             raise DamagedError(f"{path}: is not what was written")
         return tensors, json.loads(metadata["facts"])
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, RecursionError) as error:
         raise DamagedError(f"{path}: cannot be read ({error})") from None
 
 
@@ -156,9 +176,9 @@ def random_states() -> dict[str, Any]:
             "numpy": [name, np.asarray(keys).tolist(), place, has_gauss, cached]}  # fmt: skip
 
 
-def set_random_states(states: Mapping[str, Any]) -> None:
-    """Puts back what `random_states` gave."""
+def set_random_states(states: Mapping[str, Any], python: Any, numpy: Any) -> None:
+    """Puts what `random_states` gave into two generators: the modules `random` and `numpy.random`, or ones like theirs."""
     version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    python.setstate((version, tuple(numbers), gauss))
     name, keys, place, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), place, has_gauss, cached))
+    numpy.set_state((name, np.array(keys, dtype=np.uint32), place, has_gauss, cached))

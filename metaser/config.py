@@ -8,18 +8,23 @@ by key over the rest. Unknown keys are refused with the nearest right name.
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from metaser.errors import UserError, first_line, nearest
 
 OVERLAYS = ("protocols", "variants", "synthetic")
 
-Count = Annotated[int, Field(ge=1)]
+#: The largest count; a number of thousands of digits is not even written as text.
+MOST = 10**9
+Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 def number(value: object) -> object:
@@ -34,6 +39,11 @@ Rate = Annotated[Number, Field(gt=0, le=1e6)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 #: What may be a part of a path or a key of a table.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+#: The same, or nothing.
+Part = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")]
+
+#: The deepest key that ``key=value`` may name; no setting is half as deep.
+DEEPEST = 20
 
 
 class Section(BaseModel):
@@ -92,7 +102,9 @@ class Data(Section):
         distinct("emotions", self.emotions)
         distinct("targets", self.targets)
         if self.use not in ("auto", *self.collections):
-            raise ValueError(f"use: unknown collection {self.use!r}; {nearest(self.use, ['auto', *self.collections])}")
+            raise ValueError(
+                f"use: unknown collection {shown(self.use)}; {nearest(self.use, ['auto', *self.collections])}"
+            )
         return self
 
 
@@ -119,7 +131,7 @@ class Tasks(Section):
     """
 
     domain: Literal["language", "corpus"] = "language"
-    ways: Annotated[int, Field(ge=2)]
+    ways: Annotated[int, Field(ge=2, le=MOST)]
     fixed: tuple[str, ...] = Field(default=(), strict=False)
     shots: Count
     queries: Count = 5
@@ -198,7 +210,7 @@ class Training(Section):
     outer_lr: Rate = 1e-3
     clip_norm: Rate | None = None
     log_every: Count = 10
-    monitor_every: Annotated[int, Field(ge=0)] = 0
+    monitor_every: Annotated[int, Field(ge=0, le=MOST)] = 0
     monitor_tasks: Count = 10
 
 
@@ -222,8 +234,8 @@ class Experiment(Section):
     """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA."""
 
     experiment: Name
-    variant: str = ""
-    protocol: str = ""
+    variant: Part = ""
+    protocol: Part = ""
     data_root: str | None = None
     seeds: tuple[Seed, ...] = Field(min_length=1, strict=False)
     data: Data
@@ -248,9 +260,33 @@ def distinct(key: str, values: Sequence[object]) -> None:
     Raises:
         ValueError: naming it.
     """
-    twice = [value for place, value in enumerate(values) if value in values[:place]]
-    if twice:
-        raise ValueError(f"{key}: {twice[0]!r} is there twice; each one once")
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{key}: {shown(value)} is there twice; each one once")
+        seen.add(value)
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as settings need it: no alias, which can stand for more than memory holds, and no key given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise ComposerError(None, None, f"the alias *{event.anchor} is not read; write it out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is there twice, of which YAML would take the last."""
+        mapping = super().construct_mapping(node, deep)
+        seen = set()
+        for key_node, _ in node.value if len(mapping) < len(node.value) else ():
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConstructorError(None, None, f"the key {shown(key)} is there twice", key_node.start_mark)
+            seen.add(key)
+        return mapping
 
 
 class Study:
@@ -313,7 +349,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: naming the file, and the line where it is not YAML.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -324,7 +360,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: is not valid YAML{where} ({getattr(error, 'problem', None) or 'unreadable'})"
         ) from None
-    except (ValueError, RecursionError) as error:  # such as a date that no calendar has
+    except Exception as error:  # whatever its constructors raise, such as at a date that no calendar has
         raise UserError(f"{path}: has a value that cannot be read ({first_line(error)})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must be a mapping of settings, such as 'seeds: [0]'")
@@ -348,12 +384,16 @@ def parse_override(text: str) -> dict[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {text}: give key=value, such as training.iterations=100")
+        raise UserError(f"--set {text[:80]}: give key=value, such as training.iterations=100")
     try:
-        tree: Any = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise UserError(f"--set {text[:80]}: the value is not valid YAML") from None
-    for part in reversed(key.strip().split(".")):
+        tree: Any = yaml.load(value, Loader)
+    except Exception as error:  # as in `read_yaml`
+        reason = getattr(error, "problem", None) or "unreadable"
+        raise UserError(f"--set {text[:80]}: the value is not valid YAML ({reason})") from None
+    parts = key.strip().split(".")
+    if len(parts) > DEEPEST:
+        raise UserError(f"--set {text[:80]}: no key is that deep; give key=value, such as training.iterations=100")
+    for part in reversed(parts):
         tree = {part: tree}
     return tree
 
@@ -365,13 +405,23 @@ def explain(error: ValidationError) -> str:
     first = max((e for e in error.errors() if e["loc"][: len(start)] == start), key=lambda e: len(e["loc"]))
     # A union reports the member it tried ('str', 'CustomCorpus') as part of the place; users know only their keys.
     place = [str(part) for part in first["loc"] if part not in ("str", "CustomCorpus")]
-    where = ".".join(place) or "settings"
+    where = ".".join(place)[:200] or "settings"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1]))}"
     if first["type"] == "missing":
         return f"missing key {where}"
     reason = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {reason}, not {first['input']!r}" if first["type"] != "value_error" else f"{where}: {reason}"
+    return f"{where}: {reason}, not {shown(first['input'])}" if first["type"] != "value_error" else f"{where}: {reason}"
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: in one line, and not all of it where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return short.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def known_keys(place: Sequence[str]) -> list[str]:

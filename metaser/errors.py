@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: What ends a line on some terminal, or moves about on it; a file's name may hold any of them.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class UserError(Exception):
     """Something the user can mend. The message names the file, key or label and says what would be right."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(message))
+
+
+def plain(text: str) -> str:
+    """A text as one line: control characters as Python writes them, such as ``\\n``."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def first_line(error: BaseException) -> str:

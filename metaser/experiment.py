@@ -6,7 +6,6 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
@@ -30,7 +29,7 @@ from metaser.engine import device
 from metaser.errors import UserError, nearest
 from metaser.evaluation import evaluate, mean_interval
 from metaser.features import FeatureSet, extract, normalise, recipe
-from metaser.files import data_root, read_json, write_text
+from metaser.files import data_root, read_sealed, write_sealed
 from metaser.parallel import Workers
 from metaser.profiling import profiled
 from metaser.progress import progress
@@ -247,14 +246,17 @@ class Run:
 
             for number, cell in enumerate(cells):
                 done = self.results.path / results.CELLS / f"{number:04}.json"
-                if not self.ranks.tell(done.exists()):
+                known = read_sealed(done) if self.ranks.first else None
+                if not self.ranks.tell(known is not None):
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
                     result = self.cell(cell, workers, partial(advance, sum(steps[:number])), kept)
                     if self.ranks.first:
-                        write_text(done, json.dumps(result))
+                        write_sealed(done, result)
                         shutil.rmtree(kept, ignore_errors=True)
+                        known = read_sealed(done)
                 if self.ranks.first:
-                    self._done.append(CellResult(**read_json(done)))
+                    assert known is not None, "it was read back or has just been written"
+                    self._done.append(CellResult(**known))
                 update(sum(steps[: number + 1]), total)
 
     def cell(self, cell: Cell, workers: Workers, tick: Callable[[int], None], kept: Path) -> dict[str, Any]:

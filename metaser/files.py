@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -131,3 +132,26 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_sealed(path: Path, tree: Any) -> None:
+    """Writes JSON with its own digest, which `read_sealed` asks for.
+
+    Raises:
+        UnwritableError: if it cannot be written.
+    """
+    write_text(path, json.dumps({"digest": seal(tree), "content": tree}))
+
+
+def read_sealed(path: Path) -> Any:
+    """What `write_sealed` wrote; None if the file is not there, or holds anything else."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return kept["content"] if kept["digest"] == seal(kept["content"]) else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
+def seal(tree: Any) -> str:
+    """SHA-256 of a JSON tree."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -274,7 +274,7 @@ def test_one_audio_in_two_formats_is_refused_in_ones_own_corpus(tmp_path):
     paths = write(tmp_path / "angry/1.flac"), write(tmp_path / "angry/1.wav")
     fails(lambda: Folder("mine", tmp_path, "de").table(tmp_path), *paths, "is there twice")
     (tmp_path / "list.csv").write_text("path,emotion\nangry/1.wav,sad\nangry/../angry/1.wav,sad\n")
-    fails(lambda: Folder("mine", tmp_path / "list.csv", "de").table(tmp_path / "list.csv"), paths[1], "is there twice")
+    fails(lambda: Folder("mine", tmp_path / "list.csv", "de").table(tmp_path / "list.csv"), "row 3", "already in row 2")
 
 
 def test_linked_folders_are_read_and_circles_end(tmp_path):

@@ -20,6 +20,9 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 #: The largest term of the two rates' reduced ratio that torchaudio resamples: its kernel grows with the terms' product.
 #: 44100 to 16000 Hz is 441:160, but 24414 to 16000 Hz is 12207:8000, whose kernel takes gigabytes.
 LARGEST_TERM = 2000
+#: Samples of all channels that are decoded at a time, for a header may claim far more than there is; and the most samples
+#: that a clip may have, which is 93 minutes at 48 kHz.
+BLOCK, MOST = 1 << 20, 1 << 28
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
@@ -35,22 +38,39 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
     name = os.fsencode(path)  # soundfile cannot encode the text of a name that is not UTF-8
     try:
         cut_short = is_cut_short(path)  # first, for it says why a file cannot be opened; libsndfile does not
-        samples, rate = soundfile.read(name, dtype="float32", always_2d=True)
+        samples, rate, claimed = decode(name)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
         reason = reason.removeprefix(f"Error opening {name!r}: ").rstrip(".")
         raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
-    if cut_short:
+    if cut_short or len(samples) < claimed:
         raise UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
-    if samples.shape[0] == 0:
+    if len(samples) > MOST:
+        raise UserError(f"{path}: is longer than {MOST} samples; cut it into clips")
+    if len(samples) == 0:
         raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: holds NaN or infinite samples; remove it or fetch it anew")
-    return samples.mean(axis=1), int(rate)
+    return samples, rate
+
+
+def decode(name: bytes) -> tuple[np.ndarray, int, int]:
+    """A file's samples as `read_samples` gives them, up to one block more than `MOST`; its rate; the samples it claims.
+
+    Raises:
+        soundfile.SoundFileError: if it cannot be decoded.
+    """
+    with soundfile.SoundFile(name) as file:
+        blocks, found, size = [np.zeros(0, np.float32)], 0, max(1, BLOCK // file.channels)
+        with np.errstate(over="ignore", invalid="ignore"):  # `read_samples` tells what is not finite
+            while found <= MOST and len(block := file.read(size, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(axis=1))
+                found += len(block)
+        return np.concatenate(blocks), file.samplerate, min(file.frames, MOST)
 
 
 def is_cut_short(path: str | Path) -> bool:

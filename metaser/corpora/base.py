@@ -131,7 +131,7 @@ class Corpus(ABC):
     def folder(self, root: Path) -> Path | None:
         """The corpus's folder below ``root``: its name in any case; None when there is none."""
         try:
-            names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+            names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry))
         except OSError as error:
             raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
         return next((root / name for name in names if name.lower() == self.name), None)
@@ -222,28 +222,36 @@ def files_below(folder: Path, extensions: Collection[str]) -> list[PurePosixPath
     Raises:
         UserError: if a folder cannot be read.
     """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"corpus folder {error.filename} cannot be read ({error.strerror}); check its permissions")
-
     found, seen = [], set()
-    tops = [os.fspath(folder)]
-    for top in tops:  # grows by the linked folders, which os.walk names and does not enter: they come last
-        for here, folders, files in os.walk(top, onerror=refuse):
+    pending, linked = [os.fspath(folder)], list[str]()
+    while pending or linked:  # no recursion, for folders may lie deeper than Python recurses
+        here = pending.pop() if pending else linked.pop(0)  # links last
+        try:
             status = os.stat(here)
-            if (status.st_dev, status.st_ino) in seen:  # so that links in a circle end
-                folders.clear()
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"corpus folder {here} cannot be read ({error.strerror}); check its permissions") from None
+        if (status.st_dev, status.st_ino) in seen:  # so that links in a circle end
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders = [entry for entry in entries if is_folder(entry) and not entry.name.startswith((".", "__MACOSX"))]
+        linked += [entry.path for entry in folders if entry.is_symlink()]
+        pending += [entry.path for entry in reversed(folders) if not entry.is_symlink()]
+        for entry in entries:
+            extension = os.path.splitext(entry.name)[1].lower()
+            if entry.name.startswith(".") or extension not in extensions or is_folder(entry):
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-            tops += [path for name in folders if os.path.islink(path := os.path.join(here, name))]
-            for name in files:
-                path = os.path.join(here, name)
-                if name.startswith(".") or os.path.splitext(name)[1].lower() not in extensions:
-                    continue
-                if os.path.isfile(path) or not os.path.exists(path):
-                    found.append(PurePosixPath(os.path.relpath(path, folder)))
+            if os.path.isfile(entry.path) or not os.path.exists(entry.path):
+                found.append(PurePosixPath(os.path.relpath(entry.path, folder)))
     return sorted(found)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

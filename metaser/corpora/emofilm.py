@@ -19,6 +19,8 @@ GRAMMAR = re.compile(r"(f|m)_(ans|dis|gio|rab|tri)([0-9]{3})[a-z](en|it|es)")
 EMOTIONS = {"ans": "fear", "dis": "disgust", "gio": "happiness", "rab": "anger", "tri": "sadness"}
 LEGEND = "f_m_corpus_it_es_en_legend.xlsx"
 SHEETS = ("female", "male")
+#: What is read of a sheet, and more than the legend has: a sheet may say that it is as large as Excel allows.
+ROWS, COLUMNS = 20_000, 50
 
 
 class EmoFilm(Corpus):
@@ -74,7 +76,12 @@ def read_legend(path: Path) -> dict[str, str]:
 
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = {name.strip().lower(): list(book[name].iter_rows(values_only=True)) for name in book.sheetnames}
+        sheets = {
+            name.strip().lower(): [
+                row for row in book[name].iter_rows(1, ROWS, 1, COLUMNS, values_only=True) if any(row)
+            ]
+            for name in book.sheetnames
+        }
     except Exception as error:  # whatever its zip and XML readers raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not readable as an Excel workbook ({reason}); fetch it anew") from None

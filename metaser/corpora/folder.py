@@ -80,7 +80,7 @@ class Folder(Corpus):
         Raises:
             UserError: also naming the CSV's row and column that is wrong.
         """
-        if folder.is_file():
+        if os.path.isfile(folder):
             return self.build(folder.parent, sorted(self.rows(folder), key=lambda row: str(row[0])))
         return super().scan(readable_folder(folder, f"corpus {self.name}"))
 
@@ -98,11 +98,12 @@ class Folder(Corpus):
                     raise UserError(f"{where}: no {column}; every row needs {' and '.join(REQUIRED)}")
             if not os.path.isfile(file.parent / path):
                 raise UserError(f"{where}: no file {file.parent / path}; paths are relative to {file.parent}")
-            if path in seen:
-                raise UserError(f"{where}: {path} is already in row {seen[path]}; list every clip once")
+            clip = os.path.normpath(file.parent / path)  # however it is written
+            if clip in seen:
+                raise UserError(f"{where}: {path} is already in row {seen[clip]}; list every clip once")
             if row["gender"].lower() not in GENDERS:
                 raise UserError(f"{where}: gender '{row['gender']}'; write f, m or nothing")
-            seen[path] = number
+            seen[clip] = number
             yield (
                 PurePosixPath(path),
                 Utterance(
@@ -128,8 +129,11 @@ def read_csv(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             header = [name.strip().lower() for name in next(reader, [])]
             for column in REQUIRED:
                 if column not in header:
-                    found = f"its columns are {', '.join(header)}" if header else "it is empty"
+                    found = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
                     raise UserError(f"{file}, row 1: no column '{column}' ({found}); name {' and '.join(REQUIRED)}")
+            for column in (*REQUIRED, *OPTIONAL):
+                if header.count(column) > 1:
+                    raise UserError(f"{file}, row 1: column '{column}' is there twice; leave one")
             rows = 0
             for cells in reader:
                 number = reader.line_num

@@ -144,7 +144,7 @@ def is_whole(folder: Path, clips: Mapping[str, Render]) -> bool:
     try:
         sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return sizes.keys() == clips.keys() and all((folder / name).stat().st_size == sizes[name] for name in sizes)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from metaser.corpora import CORPORA, locate
 from metaser.corpora.base import Corpus
 from metaser.corpora.verify import Count, Holding, Report, inventory, verify
-from metaser.errors import UserError
+from metaser.errors import UserError, plain
 from metaser.progress import progress
 
 
@@ -82,7 +82,8 @@ def describe(report: Report) -> str:
     verdict = "nothing broken" if report.ok else "BROKEN, see below"
     lines = [f"{report.corpus}: {report.clips} clips in {report.folder}: {verdict}"]
     lines += [f"  clips per {what}: {counted(counts)}" for what, counts in report.counts.items()]
-    return "\n".join([*lines, *(f"  {finding}" for finding in report.findings)])
+    lines += [f"  {finding}" for finding in report.findings]
+    return "\n".join(map(plain, lines))
 
 
 def counted(counts: Mapping[str, Count]) -> str:

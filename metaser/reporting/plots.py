@@ -84,7 +84,7 @@ def bars(
     for axis, (metric, title), guess in zip(axes[0], metrics.items(), chance, strict=True):
         for number, (protocol, algorithm) in enumerate(groups):
             chosen = summary[(summary["protocol"] == protocol) & (summary["algorithm"] == algorithm)]
-            chosen = chosen[chosen["metric"] == metric].set_index("target").loc[list(titles)]
+            chosen = chosen[chosen["metric"] == metric].set_index("target").reindex(list(titles))
             at = np.arange(len(titles)) + (number - (len(groups) - 1) / 2) * width
             axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * chosen["ci95"], capsize=3,
                      color=COLOURS[number % len(COLOURS)], label=f"{algorithm}, {protocol}")  # fmt: skip

@@ -13,11 +13,12 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from metaser.config import Experiment
@@ -33,6 +34,14 @@ METRICS = (*KEYS, "seed", "split", "iteration", "metric", "mean", "ci95", "n_tas
 
 #: The columns of ``summary.csv`` (and of ``timing.csv``, which holds what was measured with a clock).
 SUMMARY = (*KEYS, "metric", "mean", "ci95", "n_tasks", "n_seeds", "paper")
+
+#: The columns of ``confusion.csv``, a row per pair of classes.
+CONFUSION = (*KEYS, "seed", "true", "predicted", "count")
+
+#: The columns that are text, and those that are numbers, wherever they are; others hold what they hold.
+TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",
+        "predicted")  # fmt: skip
+NUMBERS = ("shots", "seed", "iteration", "mean", "ci95", "n_tasks", "n_seeds", "paper", "count")
 
 #: Enough digits to tell any two results apart, few enough to read.
 FLOAT_FORMAT = "%.6f"
@@ -120,7 +129,7 @@ class ResultsFolder:
         """
         try:
             before = json.loads((self.path / IDENTITY).read_text(encoding="utf-8")) if identity is not None else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             before = None
         if before is not None and identity is not None:
             changes = difference(before, json.loads(json.dumps(identity)))
@@ -179,8 +188,12 @@ class Finished:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metrics, self.summary, self._confusion = (
-            read_results(folder / f"{name}.csv") for name in ("metrics", "summary", "confusion")
+            read_results(folder / f"{name}.csv", columns)
+            for name, columns in (("metrics", METRICS), ("summary", SUMMARY), ("confusion", CONFUSION))
         )
+        twice = self.summary.duplicated([*KEYS, "metric"])
+        if twice.any():
+            raise UserError(f"{folder / 'summary.csv'}, row {row_of(twice)}: this number is there twice")
         try:
             facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             self.settings = {name: Experiment.model_validate_json(json.dumps(settings))
@@ -188,10 +201,15 @@ class Finished:
             self.kind: str = facts["data"]["kind"]
             self.collection: str = facts["data"]["collection"]
             titles: dict[str, str] = facts["data"]["domains"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
         tested = set(self.summary["target"])
         self.targets = {target: title for target, title in titles.items() if target in tested}
+        for name, frame in (("summary", self.summary), ("confusion", self._confusion)):
+            strange = ~frame["target"].isin(list(self.targets))
+            if strange.any():
+                raise UserError(f"{folder / name}.csv, row {row_of(strange)}: run.json has no domain "
+                                f"{str(frame['target'][strange].iloc[0])[:80]!r}")  # fmt: skip
 
     @property
     def first(self) -> Experiment:
@@ -204,7 +222,15 @@ class Finished:
         for (protocol, algorithm, target), rows in self._confusion.groupby(
             ["protocol", "algorithm", "target"], sort=False
         ):
-            counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum")
+            counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum", fill_value=0)
+            classes = sorted({*self.first.data.emotions, *self.first.tasks.fixed})
+            if (
+                sorted(counts.index) != classes
+                or sorted(counts.columns) != classes
+                or not (counts.sum(axis=1) > 0).all()
+            ):
+                raise UserError(f"{self.folder / 'confusion.csv'}: the counts of {protocol}, {algorithm}, {target} are not "
+                                f"those of {', '.join(classes)}")  # fmt: skip
             found[f"{protocol}, {algorithm}", self.targets[str(target)]] = counts
         return found
 
@@ -216,20 +242,53 @@ class Finished:
         return max(float(c.max() / c.sum()) for c in cells), max(float(c.max() / c.sum()) for c in emotions)
 
 
-def read_results(path: Path) -> pd.DataFrame:
+def read_results(path: Path, columns: Sequence[str] = KEYS) -> pd.DataFrame:
     """A results file.
 
+    Args:
+        path: Which.
+        columns: Those that it needs.
+
     Raises:
-        UserError: naming it, if it cannot be read or lacks a column of `KEYS`.
+        UserError: naming it, if it cannot be read, lacks a column, or holds something else where a number should be.
     """
     try:
-        frame = pd.read_csv(path, dtype={"target": str, "source": str, "variant": str})
-    except (OSError, ValueError) as error:
+        names = pd.read_csv(path, nrows=0).columns
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False,
+                            na_values={name: ["", "nan"] for name in names if name not in TEXT})  # fmt: skip
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: cannot be read as results ({first_line(error)})") from None
-    missing = [column for column in KEYS if column not in frame.columns]
-    if missing:
-        raise UserError(f"{path}: lacks the column {missing[0]}; every results file begins with {', '.join(KEYS)}")
+    for column in columns:
+        if column not in frame.columns:
+            raise UserError(
+                f"{path}: lacks the column {column}; a file of its kind begins with {', '.join(columns)[:400]}"
+            )
+    if frame.empty or not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(f"{path}: {'holds no rows' if frame.empty else 'has rows with more fields than the header'}")
+    for column in (name for name in frame.columns if name in NUMBERS):
+        values = numbers(frame[column])
+        wrong = (
+            values.isna() & frame[column].notna() | np.isinf(values) | (values.isna() if column == "mean" else False)
+        )
+        if wrong.any():
+            raise UserError(f"{path}, row {row_of(wrong)}: {column} is no number")
+        frame[column] = values
     return frame
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, NaN where it holds none."""
+    if pd.api.types.is_integer_dtype(column):
+        return column
+    try:
+        return pd.to_numeric(column, errors="coerce").astype(float)
+    except (OverflowError, TypeError, ValueError):  # an integer of hundreds of digits
+        return pd.Series(np.nan, index=column.index)
+
+
+def row_of(wrong: pd.Series) -> int:
+    """The first row of a CSV file that is marked, as an editor numbers it."""
+    return int(wrong.to_numpy().argmax()) + 2
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
