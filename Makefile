@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -73,6 +73,9 @@ exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation w
 
 bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
 	$(BIN)/metaser bench --results '$(RESULTS)'
+
+scaling: $(READY)  ## two processes beside two threads on this machine, and by calculation up to 1,024
+	$(BIN)/metaser scaling --results '$(RESULTS)'
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

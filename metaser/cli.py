@@ -1,7 +1,7 @@
 """The ``metaser`` command. Thin: each command checks its arguments and calls the library.
 
-Exit codes: 0 done, 1 `metaser data verify` found something broken, 2 a user's mistake (one line on standard error),
-130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 `metaser data verify` found something broken or a cell of `metaser sweep` failed, 2 a user's mistake
+(one line on standard error), 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -86,6 +86,31 @@ def run(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The sweep, such as experiments/fmaml/sweep.yaml.")],
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/sweeps/name.")] = Path("results"),
+    root: Root = None,
+) -> None:
+    """Run a grid of algorithms, targets, variants and seeds, on this machine or by Slurm; what is done is not done again.
+
+    Example: metaser sweep experiments/fmaml/sweep.yaml
+    """
+    from metaser.allocator import tune
+
+    tune()
+    signal.signal(signal.SIGTERM, terminated)
+    from metaser.sweep.run import sweep as run_sweep
+
+    try:
+        whole = run_sweep(file, results, root)
+    except KeyboardInterrupt:
+        print("metaser: stopped; finished cells are kept, and the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not whole:
+        raise typer.Exit(1)
+
+
+@app.command()
 def render(
     experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
     folders: Annotated[list[Path], typer.Argument(help="Results folders of its runs.")],
@@ -128,6 +153,30 @@ def bench(
 
     try:
         run_benchmark(workload or (), algorithm or (), rounds, quick, cost, results)
+    except KeyboardInterrupt:
+        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def scaling(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of every contender.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
+    ] = False,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/scaling/machine.")] = Path("results"),
+) -> None:
+    """Time ranks on this machine, and calculate how many of them one run is worth, up to 1,024.
+
+    Example: metaser scaling --workload lstm
+    """
+    from metaser.scaling.run import scaling as measure_scaling
+
+    try:
+        measure_scaling(workload or (), rounds, quick, results)
     except KeyboardInterrupt:
         print("metaser: stopped; earlier results are as they were", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -1,0 +1,120 @@
+"""The cells of a sweep, every one checked before the first is run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaser.config import Study
+from metaser.errors import UserError, nearest
+from metaser.experiment import Run
+from metaser.sweep.cell import Cell, as_json, only
+from metaser.sweep.settings import Sweep, experiment_folder
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep is made of.
+
+    Attributes:
+        experiment: The experiment's folder.
+        cells: Variant by variant, in the order in which `metaser run` goes through them.
+        titles: Target → how a table names it.
+        kind: ``real`` or ``synthetic``.
+        device: Where this machine would train: ``cpu`` or ``cuda``.
+    """
+
+    experiment: Path
+    cells: list[Cell]
+    titles: dict[str, str]
+    kind: str
+    device: str
+
+
+class Draft(Run):
+    """All cells of one variant as one run, which is never run: what is there, and what decides each cell's numbers."""
+
+    def prepared(self) -> dict[str, Any]:
+        """The identity of the whole, its features in the cache."""
+        self._features  # noqa: B018
+        return self.identity()
+
+    def cell_identity(self, protocol: str, algorithm: str, target: str, seed: int) -> dict[str, Any]:
+        """The part of the whole's identity that is one cell's; where it is computed decides nothing."""
+        settings = only(self.settings[protocol], algorithm)
+        settings = settings.model_copy(
+            update={"seeds": (seed,), "data": settings.data.model_copy(update={"targets": (target,)})}
+        )
+        features = self._features[protocol]
+        whole = {name: value for name, value in self.prepared().items() if name != "device"}
+        return as_json({**whole, "settings": {protocol: settings.model_dump(mode="json")}, "targets": [target],
+                        "features": {features.recipe.name: features.digest}})  # fmt: skip
+
+
+def grid(sweep: Sweep, path: Path, folder: Path, root: Path | None = None) -> Grid:
+    """Every cell, and what the table says of them all.
+
+    Args:
+        sweep: What ``path`` says.
+        path: The ``sweep.yaml``, which errors name.
+        folder: The sweep's results folder.
+        root: The data root, before that of the configuration and METASER_DATA.
+
+    Raises:
+        UserError: for any mistake in the sweep, the experiment's configuration or the corpora; nothing was run then.
+    """
+    experiment = experiment_folder(sweep, path)
+    inline = [f"algorithms={json.dumps(entry)}" for entry in sweep.algorithms or () if any(entry.values())]
+    common = (*sweep.set, *inline)
+    cells: list[Cell] = []
+    with naming(path):
+        study = Study(experiment / "config.yaml")
+    for variant in sweep.variants or study.variants or [""]:
+        # What there is to say of the speech is said once.
+        with naming(path), contextlib.redirect_stderr(io.StringIO()) if cells else contextlib.nullcontext():
+            draft = Draft(experiment, variant, (*common, *chosen(sweep)), folder, sweep.protocols or (), root)
+            cells += list(cells_of(draft, sweep, common, folder / "cells", root))
+    return Grid(experiment, cells, draft.targets, draft.speech.kind, draft.device.type)
+
+
+def chosen(sweep: Sweep) -> Iterator[str]:
+    """The sweep's targets and seeds as overrides, where it names them. JSON keeps Norwegian (no) a string."""
+    if sweep.targets:
+        yield f"data.targets={json.dumps(sweep.targets)}"
+    if sweep.seeds:
+        yield f"seeds={json.dumps(sweep.seeds)}"
+
+
+def cells_of(draft: Draft, sweep: Sweep, common: tuple[str, ...], cells: Path, root: Path | None) -> Iterator[Cell]:
+    """The cells of one variant.
+
+    Raises:
+        UserError: if an algorithm is not there, or a class has too few clips.
+    """
+    for run in draft.cells():
+        known = draft.settings[run.protocol].algorithms
+        for label in sweep.labels or ():
+            if label not in known:
+                raise UserError(f"algorithms: the experiment has none of the name {label!r}; {nearest(label, known)}, or "
+                                f"give its settings: {label}: {{name: ..., inner_lr: ..., steps: ...}}")  # fmt: skip
+        if sweep.labels is None or run.algorithm in sweep.labels:
+            draft.sampler(run, "train")
+            draft.sampler(run, "test")
+            overrides = (*common, f"data.targets={json.dumps([run.target])}", f"seeds=[{run.seed}]")
+            identity = draft.cell_identity(run.protocol, run.algorithm, run.target, run.seed)
+            yield Cell(draft.folder, draft.variant, run.protocol, run.algorithm, run.target, run.seed, overrides, identity,
+                       cells, root, sweep.checkpoint_every)  # fmt: skip
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has errors begin with the file that they are in."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

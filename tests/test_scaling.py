@@ -1,0 +1,102 @@
+"""Ranks that are worth having: the calculation against its own formulas, and the measurement by running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_commands import assert_refused, metaser
+
+from metaser.bench.workloads import WORKLOADS
+from metaser.models import build
+from metaser.scaling import limit, measure
+from metaser.scaling.limit import Cost, Link, all_reduce, iteration
+from metaser.scaling.worker import LARGE, SMALL
+
+FREE = Link("free", 0.0, float("inf"))
+costs = st.builds(Cost, st.floats(1e-4, 1), st.floats(0, 0.1), st.integers(4, 10**8), st.sampled_from([1, 8, 16, 32]))
+links = st.builds(Link, st.just("any"), st.floats(0, 1e-2), st.floats(1e6, 1e11))
+
+
+def test_a_ring_all_reduce_sends_every_byte_twice_but_for_its_own_share() -> None:
+    assert all_reduce(1, 10**9, Link("slow", 1.0, 1.0)) == 0
+    assert all_reduce(2, 1000, Link("one", 0.5, 100.0)) == pytest.approx(2 * 0.5 + 1000 / 100)
+    assert all_reduce(4, 1000, Link("one", 0.0, 100.0)) == pytest.approx(2 * 3 / 4 * 1000 / 100)
+
+
+@given(costs, links)
+def test_no_speed_up_is_more_than_the_ranks_or_the_tasks_allow(cost: Cost, link: Link) -> None:
+    rows = limit.table({"any": cost}, [link])
+    fixed = rows[rows["meta_batch"] == "the paper's"]
+    bound = fixed["ranks"].clip(upper=cost.meta_batch)
+    assert (fixed["speedup"] <= bound + 1e-9).all()
+    grown = rows[rows["meta_batch"] != "the paper's"]
+    assert (grown["speedup"] <= grown["ranks"] + 1e-9).all()
+
+
+@given(costs)
+def test_with_free_messages_a_growing_meta_batch_scales_without_end(cost: Cost) -> None:
+    rows = limit.table({"any": cost}, [FREE])
+    grown = rows[rows["meta_batch"] != "the paper's"]
+    assert grown["efficiency"].to_numpy() == pytest.approx(1)
+    assert limit.last(grown) == 1024
+
+
+def test_the_papers_meta_batch_ends_where_its_tasks_do() -> None:
+    rows = limit.table({"any": Cost(0.1, 0.0, 4, 8)}, [FREE])
+    fixed = rows[rows["meta_batch"] == "the paper's"].set_index("ranks")
+    assert list(fixed.loc[[1, 2, 4, 8, 16, 1024], "speedup"]) == pytest.approx([1, 2, 4, 8, 8, 8])
+    assert limit.last(fixed.reset_index()) == 16, "16 ranks for 8 tasks: half of each"
+
+
+@given(costs, st.sampled_from([2, 3, 8]), st.floats(1e-6, 1e-3), st.floats(1e7, 1e10))
+def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float, bandwidth: float) -> None:
+    """Rounds that a machine of known costs would give."""
+    true = Link("true", latency, bandwidth)
+
+    def row(name: str, count: int, tasks: int, small: float, large: float) -> dict[str, object]:
+        return {"contender": name, "ranks": count, "tasks": tasks, "message_bytes": cost.message,
+                "ms_per_meta_iteration": 1e3 * iteration(1, tasks, cost, FREE), "small_reduce_s": small,
+                "large_reduce_s": large}  # fmt: skip
+
+    rounds = pd.DataFrame([
+        row("one thread", 1, cost.meta_batch, 0, 0),
+        row("one thread, twice the tasks", 1, 2 * cost.meta_batch, 0, 0),
+        row("ranks", ranks, cost.meta_batch, all_reduce(ranks, 0, true), all_reduce(ranks, LARGE - SMALL, true)),
+    ])  # fmt: skip
+    found = measure.cost(rounds)
+    assert (found.task_s, found.rest_s) == pytest.approx((cost.task_s, cost.rest_s), abs=1e-9, rel=1e-6)
+    assert (found.message, found.meta_batch) == (cost.message, cost.meta_batch)
+    link = measure.link(rounds)
+    assert (link.latency_s, link.bandwidth) == pytest.approx((latency, bandwidth), rel=1e-6)
+
+
+def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
+    result = metaser("scaling", "--quick", "--rounds", 1, "--workload", "omniglot-fc", "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "scaling").iterdir()
+    assert folder.name.endswith("-quick")
+    page = (folder / "table.md").read_text()
+    assert "omniglot-fc" in page
+    assert "QUICK" in page
+    rounds, calculated = pd.read_csv(folder / "rounds.csv"), pd.read_csv(folder / "limit.csv")
+    assert list(rounds.columns) == list(measure.ROUNDS)
+    assert list(calculated.columns) == list(limit.LIMIT)
+    assert sorted(set(calculated["ranks"])) == [2**power for power in range(11)]
+    workload = WORKLOADS["omniglot-fc"]
+    network = build(workload.model, workload.input_shape, workload.ways, 0)
+    assert set(rounds["message_bytes"]) == {4 * sum(p.numel() for p in network.parameters())}
+    ranks = rounds[rounds["contender"] == "ranks"]
+    assert (ranks["ranks"] >= 2).all()
+    assert (ranks["large_reduce_s"] > ranks["small_reduce_s"]).all()
+    assert (rounds["ms_per_meta_iteration"] > 0).all()
+    assert (folder / "limit.png").stat().st_size > 10_000
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    assert_refused(metaser("scaling", "--workload", "lsmt", "--results", tmp_path), "--workload", "'lstm'")
+    assert_refused(metaser("scaling", "--rounds", 0, "--results", tmp_path), "--rounds")
+    assert not list(tmp_path.iterdir())
