@@ -33,7 +33,7 @@ def table(
         "over all. Medians over rounds that take turns; in brackets the 95 % interval of the median of the paired ratios.",
         measured(rounds),
         "## Measured: what the calculation starts from",
-        "Per task and per meta-iteration: from one thread on the paper's meta-batch and on twice as many tasks. Message: the "
+        "Per task and per meta-iteration: from one thread on the paper's meta-batch and on twice as many tasks (0 where the difference drowns in the measurement). Message: the "
         "meta-gradient, once per meta-iteration as one flat tensor.",
         starts(costs),
         f"All-reduces on {links[0].name}: latency {1e6 * links[0].latency_s:.0f} µs per step of the ring, bandwidth "
@@ -83,10 +83,15 @@ def speedups(calculated: pd.DataFrame, kind: str) -> str:
     rows = []
     for (workload, link), line in here.groupby(["workload", "link"], sort=False):
         limit = last(line)
-        cells = [f"**{speedup:.3g}**" if ranks <= limit else f"{speedup:.3g}"
+        cells = [f"**{short(speedup)}**" if ranks <= limit else short(speedup)
                  for ranks, speedup in zip(line["ranks"], line["speedup"], strict=True)]  # fmt: skip
         rows.append([str(workload), str(link), *cells])
     return markdown(["workload", "link", *map(str, sorted(set(here["ranks"])))], rows)
+
+
+def short(speedup: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{speedup:.0f}" if speedup >= 100 else f"{speedup:.3g}"
 
 
 def plot(calculated: pd.DataFrame, caption: str, path: Path) -> None:
