@@ -59,8 +59,8 @@ def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float
 
     def row(name: str, count: int, tasks: int, small: float, large: float) -> dict[str, object]:
         return {"contender": name, "ranks": count, "tasks": tasks, "message_bytes": cost.message,
-                "ms_per_meta_iteration": 1e3 * iteration(1, tasks, cost, FREE), "small_reduce_s": small,
-                "large_reduce_s": large}  # fmt: skip
+                "ms_per_meta_iteration": 1e3 * iteration(1, tasks, cost, FREE), "small_reduce_us": 1e6 * small,
+                "large_reduce_us": 1e6 * large}  # fmt: skip
 
     rounds = pd.DataFrame([
         row("one thread", 1, cost.meta_batch, 0, 0),
@@ -91,7 +91,7 @@ def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
     assert set(rounds["message_bytes"]) == {4 * sum(p.numel() for p in network.parameters())}
     ranks = rounds[rounds["contender"] == "ranks"]
     assert (ranks["ranks"] >= 2).all()
-    assert (ranks["large_reduce_s"] > ranks["small_reduce_s"]).all()
+    assert (ranks["large_reduce_us"] > ranks["small_reduce_us"]).all()
     assert (rounds["ms_per_meta_iteration"] > 0).all()
     assert (folder / "limit.png").stat().st_size > 10_000
 

@@ -19,7 +19,7 @@ from metaser.scaling.worker import LARGE, SMALL, Found, Job
 
 #: The columns of ``rounds.csv``.
 ROUNDS = ("workload", "algorithm", "contender", "round", "ranks", "threads_per_rank", "tasks", "ms_per_meta_iteration",
-          "tasks_per_second", "message_bytes", "small_reduce_s", "large_reduce_s")  # fmt: skip
+          "tasks_per_second", "message_bytes", "small_reduce_us", "large_reduce_us")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def measure(jobs: Sequence[Job], rounds: int, cores: int, tick: Callable[[], Non
                 tasks = job.sized().meta_batch * contender.tasks
                 found = start(replace(job, tasks=tasks, threads=contender.threads), contender.ranks)
                 rows.append((job.workload, job.algorithm, contender.name, number, contender.ranks, contender.threads, tasks,
-                             found.milliseconds, 1e3 * tasks / found.milliseconds, found.message, found.small,
-                             found.large))  # fmt: skip
+                             found.milliseconds, 1e3 * tasks / found.milliseconds, found.message,
+                             1e6 * found.small, 1e6 * found.large))  # fmt: skip
                 tick()
     return pd.DataFrame(rows, columns=list(ROUNDS))
 
@@ -97,6 +97,6 @@ def link(rounds: pd.DataFrame) -> Link:
     rows = rounds[rounds["contender"] == "ranks"]
     count = int(rows["ranks"].iloc[0])
     steps = 2 * (count - 1)
-    small, large = statistics.median(rows["small_reduce_s"]), statistics.median(rows["large_reduce_s"])
+    small, large = (statistics.median(rows[name]) / 1e6 for name in ("small_reduce_us", "large_reduce_us"))
     latency = small / steps
     return Link("this machine's own (measured)", latency, (LARGE - SMALL) / count * steps / max(1e-9, large - small))

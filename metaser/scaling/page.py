@@ -33,8 +33,8 @@ def table(
         "over all. Medians over rounds that take turns; in brackets the 95 % interval of the median of the paired ratios.",
         measured(rounds),
         "## Measured: what the calculation starts from",
-        "Per task and per meta-iteration: from one thread on the paper's meta-batch and on twice as many tasks (0 where the difference drowns in the measurement). Message: the "
-        "meta-gradient, once per meta-iteration as one flat tensor.",
+        "Per task and per meta-iteration: from one thread on the paper's meta-batch and on twice as many tasks (0 where the "
+        "difference drowns in the measurement). Message: the meta-gradient, once per meta-iteration as one flat tensor.",
         starts(costs),
         f"All-reduces on {links[0].name}: latency {1e6 * links[0].latency_s:.0f} µs per step of the ring, bandwidth "
         f"{links[0].bandwidth / 1e9:.2f} GB/s.",
