@@ -102,6 +102,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what `replacing` left in a folder when its process was killed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     """Makes sure that a name in a folder is on the disk, where the system can do that."""
     with contextlib.suppress(OSError):

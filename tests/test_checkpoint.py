@@ -173,6 +173,15 @@ def test_a_stopped_run_leaves_its_folder_and_a_failed_one_does_not(tmp_path: Pat
             assert [entry.name for entry in folder.final.iterdir()] == ["work"]
 
 
+def test_what_a_killed_run_was_writing_is_not_among_the_results(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path / "e" / "v" / "real")
+    path = leave(folder, {"a": 1}, KeyboardInterrupt)
+    (path / ".curves.png.123.tmp").write_text("half")
+    with folder.writing({"a": 1}):
+        pass
+    assert [entry.name for entry in folder.final.iterdir()] == ["work"]
+
+
 def test_a_stopped_run_of_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path / "e" / "v" / "real")
     path = leave(folder, {"training": {"iterations": 100}, "seeds": [0]}, KeyboardInterrupt)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ def run(run):
 def render(finished, paper):
     pass
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_corpora() -> Iterator[None]:
+    """All sweeps here are of the synthetic corpus, whatever is at hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("METASER_DATA", raising=False)
+        yield
 
 
 def sweep_file(folder: Path, **changes: Any) -> Path:

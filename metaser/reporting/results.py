@@ -23,7 +23,7 @@ import pandas as pd
 
 from metaser.config import Experiment
 from metaser.errors import StoppedError, UnwritableError, UserError, first_line
-from metaser.files import writable_folder, write_text
+from metaser.files import remove_unfinished, writable_folder, write_text
 from metaser.parallel import available_cores
 
 #: What identifies a number; every results file begins with these columns.
@@ -145,6 +145,7 @@ class ResultsFolder:
         for name in (IDENTITY, *WORKING):
             entry = self.path / name
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        remove_unfinished(self.path)  # of a run that was killed while it wrote a file
         previous = self.final.with_name(f".{self.final.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)
         if self.final.exists():

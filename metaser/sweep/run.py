@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaser.files import expanded, writable_folder
+from metaser.files import expanded, remove_unfinished, writable_folder
 from metaser.progress import progress
 from metaser.reporting.tables import markdown
 from metaser.sweep import executors
@@ -43,7 +43,7 @@ def sweep(path: Path, out: Path = Path("results"), root: Path | None = None) -> 
         executor = executors.slurm(folder / "submitit", settings.slurm, name) if settings.executor == "slurm" else (
             executors.debug(folder / "submitit"))  # fmt: skip
     grid = grid_of(settings, path, folder, root)
-    writable_folder(folder, "the results folder (--results)")
+    remove_unfinished(writable_folder(folder, "the results folder (--results)"))
     failed = run_cells(settings, grid, executor)
     done = sum(cell.done for cell in grid.cells)
     if done:
