@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -46,6 +46,7 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for script in experiments/*/run.py; do $(BIN)/mypy $$script || exit 1; done  # all have one name, so one at a time
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -70,6 +71,26 @@ exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation w
 	    --set "data.collections.open.corpora=[$$pair]" --set features.normalise=$$how --set seeds=[0] \
 	    --set training.iterations=200 --set training.monitor_every=0 --set evaluation.tasks=50 || exit $$?; \
 	done; done
+
+MODIFICATIONS = experiments/modifications
+
+exp-modifications: $(READY)  ## FOMAML, Reptile, Reg-MAML, MAML: table 1, figures 1 to 3 (about 3 hours on 2 cores, resumable)
+	$(RUN) $(MODIFICATIONS) --variant table1
+	$(RUN) $(MODIFICATIONS) --variant lambda --protocol strict
+
+exp-fomaml exp-reptile exp-regmaml: exp-%: $(READY)  ## one of them alone
+	$(RUN) $(MODIFICATIONS) --variant $*
+
+exp-modifications-smoke: $(READY)  ## the same shape in 2 minutes, on the synthetic corpus
+	METASER_DATA= $(RUN) $(MODIFICATIONS) --variant table1
+	METASER_DATA= $(RUN) $(MODIFICATIONS) --variant lambda --protocol strict
+
+exp-modifications-search: $(READY)  ## its learning rates, chosen on the sources alone
+	$(RUN) $(MODIFICATIONS) --variant search --protocol strict
+
+exp-modifications-full: $(READY)  ## with the paper's own length, 10,000 epochs: days on 2 cores, resumable
+	$(RUN) $(MODIFICATIONS) --variant table1 --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
+	$(RUN) $(MODIFICATIONS) --variant lambda --protocol strict --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
 
 bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
 	$(BIN)/metaser bench --results '$(RESULTS)'

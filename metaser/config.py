@@ -90,17 +90,26 @@ class Data(Section):
         collections: By name, in order of preference.
         emotions: The classes, in the order that fixed label order gives them.
         targets: Which domains to leave out and test on, one after another; every one when empty.
+        sources: The domains to train on, for all targets alike, so that one model serves them all; when empty a model is
+            trained for every target, on all the others.
     """
 
     use: str = "auto"
     collections: dict[str, Collection]
     emotions: tuple[str, ...] = Field(min_length=2, strict=False)
     targets: tuple[str, ...] = Field(default=(), strict=False)
+    sources: tuple[str, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _distinct(self) -> Data:
         distinct("emotions", self.emotions)
         distinct("targets", self.targets)
+        distinct("sources", self.sources)
+        both = [name for name in self.sources if name in self.targets]
+        if both:
+            raise ValueError(f"sources: {shown(both[0])} is a target; train on others")
+        if self.sources and not self.targets:
+            raise ValueError("sources: name the targets, too")
         if self.use not in ("auto", *self.collections):
             raise ValueError(
                 f"use: unknown collection {shown(self.use)}; {nearest(self.use, ['auto', *self.collections])}"
@@ -120,7 +129,7 @@ class Tasks(Section):
     """The shape of every task; see `metaser.tasks`.
 
     Attributes:
-        domain: What a task stays within.
+        domain: What a task stays within; the languages of the built-in synthetic corpus count as corpora, too.
         ways: N, the classes of the support set.
         fixed: The F classes that are only ever in the query set; always the last outputs, in this order.
         shots: K, support clips per class.
@@ -151,6 +160,7 @@ class Algorithm(Section):
 
     Attributes:
         inner_lr: α, the learning rate of the inner loop.
+        outer_lr: β, the learning rate of the outer Adam; `Training.outer_lr` when not given.
         steps: Inner steps in training.
         test_steps: Inner steps when a task is tested; ``steps`` when not given.
         first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
@@ -159,6 +169,7 @@ class Algorithm(Section):
 
     name: str
     inner_lr: Rate
+    outer_lr: Rate | None = None
     steps: Count
     test_steps: Count | None = None
     first_order: bool = True
@@ -203,6 +214,8 @@ class Training(Section):
         monitor_every: Meta-iterations between two points of the test curve; 0 for none. The curve is shown, and
             chooses nothing.
         monitor_tasks: Test tasks per point of that curve.
+        divergence: What a loss that is no finite number is: a mistake that ends the run (``error``), or a result
+            (``record``): the model's curve ends there, it has no test scores, and the run goes on with the next model.
     """
 
     iterations: Count
@@ -212,6 +225,7 @@ class Training(Section):
     log_every: Count = 10
     monitor_every: Annotated[int, Field(ge=0, le=MOST)] = 0
     monitor_tasks: Count = 10
+    divergence: Literal["error", "record"] = "error"
 
 
 class Evaluation(Section):
@@ -320,9 +334,10 @@ class Study:
             UserError: naming the file, the key and what would be right.
         """
         tree: dict[str, Any] = dict(self.base)
-        for kind, name in (("variants", variant), ("protocols", protocol)):
-            if name:
-                tree = merge(tree, self._overlay(kind, name))
+        if variant:
+            tree = merge(tree, self._overlay("variants", variant))
+        if protocol:
+            tree = merge(tree, self._fitting(self._overlay("protocols", protocol), tree))
         if synthetic:
             tree = merge(tree, self.overlays["synthetic"])
         for text in overrides:
@@ -333,6 +348,14 @@ class Study:
         except ValidationError as error:
             raise UserError(f"{self.path}: {explain(error)}") from None
 
+    def _fitting(self, overlay: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+        """A protocol's overlay without what it says of algorithms that only other variants have."""
+        changed = overlay.get("algorithms")
+        if not isinstance(changed, dict):
+            return overlay
+        here, elsewhere = algorithms_of(tree), set().union(*map(algorithms_of, self.overlays["variants"].values()))
+        return {**overlay, "algorithms": {n: c for n, c in changed.items() if n in here or n not in elsewhere}}
+
     def _overlay(self, kind: str, name: str) -> dict[str, Any]:
         known = self.overlays[kind]
         if name not in known:
@@ -340,6 +363,12 @@ class Study:
         if not isinstance(known[name], dict):
             raise UserError(f"{self.path}: {kind}.{name}: must be a mapping")
         return known[name]
+
+
+def algorithms_of(tree: object) -> set[str]:
+    """The algorithms' labels in settings that were not checked yet."""
+    found = tree.get("algorithms") if isinstance(tree, dict) else None
+    return set(found) if isinstance(found, dict) else set()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -31,6 +31,18 @@ class StoppedError(UserError):
     """The run could go on from where it is: what it has done so far stays, and the same command takes it up."""
 
 
+class DivergedError(UserError):
+    """A loss or a weight is no longer a finite number.
+
+    Attributes:
+        iteration: The meta-iteration in which it happened.
+    """
+
+    def __init__(self, message: str = "", iteration: int = 0) -> None:
+        super().__init__(message)
+        self.iteration = iteration
+
+
 class UnwritableError(StoppedError):
     """A file cannot be written, such as on a full disk."""
 

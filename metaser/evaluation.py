@@ -24,7 +24,8 @@ class Scores:
     Attributes:
         tasks: One row per task, one column per metric: ``loss`` (nats), ``accuracy`` over all N+F classes,
             ``accuracy_emotions`` over the query clips of the N emotions only (a fixed class predicted for one of them
-            is an error), ``macro_f1`` and ``uar`` over all N+F classes, ``recall_<class>``. Shares lie between 0 and 1.
+            is an error), ``macro_f1``, ``weighted_f1`` (by the true classes' clips) and ``uar`` over all N+F classes,
+            ``recall_<class>``. Shares lie between 0 and 1.
         confusion: Clips by (true class, predicted class), summed over tasks.
     """
 
@@ -75,6 +76,7 @@ def score(logits: torch.Tensor, task: Task) -> tuple[dict[str, float], pd.DataFr
         "accuracy": float(hits.mean()),
         "accuracy_emotions": float(hits[emotional].mean()),
         "macro_f1": float(f1_score(true, predicted, labels=labels, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(true, predicted, labels=labels, average="weighted", zero_division=0)),
         "uar": float(recalls.mean()),
         **{f"recall_{label}": float(recall) for label, recall in zip(labels, recalls, strict=True)},
     }

@@ -6,13 +6,12 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
@@ -22,12 +21,11 @@ import pandas as pd
 import torch
 
 from metaser import algorithms, models
-from metaser.checkpoint import Checkpoints, digest
+from metaser.cells import CellResult, Cells
 from metaser.config import Experiment, Study
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
 from metaser.errors import UserError, nearest
-from metaser.evaluation import evaluate, mean_interval
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root, read_sealed, write_sealed
 from metaser.parallel import Workers
@@ -35,30 +33,6 @@ from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
-from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
-from metaser.tasks.sampler import held_out
-from metaser.training import train
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model to train and test: everything but the settings that its protocol already decides."""
-
-    protocol: str
-    algorithm: str
-    target: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, and the weights' digest."""
-
-    rows: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    confusion: list[dict[str, Any]]
-    seconds: dict[str, Any]
-    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +92,9 @@ class Run:
         synthetic = self.speech.kind == "synthetic"
         self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
         self.targets = {target: self.speech.titles[target] for target in self._targets()}
+        for settings in self.settings.values():
+            self._check_sources(settings)
+        self.cells = Cells(self.settings, self.speech, list(self.targets), variant)
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
@@ -152,13 +129,11 @@ class Run:
                 raise UserError(f"data.targets: no domain {target!r} here; {nearest(target, domains)}")
         return self.first.data.targets or domains
 
-    def cells(self) -> list[Cell]:
-        """Every protocol × algorithm × target × seed."""
-        return [Cell(protocol, algorithm, target, seed)
-                for protocol, settings in self.settings.items()
-                for algorithm in settings.algorithms
-                for target in self.targets
-                for seed in settings.seeds]  # fmt: skip
+    def _check_sources(self, settings: Experiment) -> None:
+        """Refuses a source that is not there."""
+        for source in settings.data.sources:
+            if source not in self.speech.domains:
+                raise UserError(f"data.sources: no domain {source!r} here; {nearest(source, self.speech.domains)}")
 
     @cached_property
     def _features(self) -> dict[str, FeatureSet]:
@@ -170,27 +145,6 @@ class Run:
             features = extract(self.speech.table, chosen, update)
         self._digests[chosen.name] = features.digest
         return normalise(features, settings.features.normalise)
-
-    def sampler(self, cell: Cell, part: str) -> EpisodeSampler:
-        """The episodes of a cell: ``part="train"`` from all domains but the target, ``"test"`` from the target.
-
-        Raises:
-            UserError: if a class has too few clips.
-        """
-        settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
-        tasks = settings.tasks
-        if part == "train":
-            domains = [domain for domain in self.speech.domains if domain != cell.target]
-            queries, least, fixed = tasks.queries, tasks.queries, tasks.fixed_queries
-        else:
-            domains = [cell.target]
-            queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
-        shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
-                          tasks.speakers)  # fmt: skip
-        table = self.speech.table
-        if part == "train" and tasks.speakers == "disjoint":
-            table = held_out(table, cell.target)
-        return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
     def writing(self) -> AbstractContextManager[Path]:
         """The folder to write into, with what a stopped run of the same configuration left in it."""
@@ -227,10 +181,9 @@ class Run:
         Raises:
             UserError: if a class is too small (before the first cell is trained), or training diverges.
         """
-        cells = self.cells()
+        cells = self.cells.all()
         for cell in cells:
-            self.sampler(cell, "train")
-            self.sampler(cell, "test")
+            self.cells.samplers(cell)
         steps = [self.settings[cell.protocol].training.iterations for cell in cells]
         total, path = sum(steps), self.results.path / "profile.txt" if self.going.profile and self.ranks.first else None
         with (
@@ -249,7 +202,11 @@ class Run:
                 known = read_sealed(done) if self.ranks.first else None
                 if not self.ranks.tell(known is not None):
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    result = self.cell(cell, workers, partial(advance, sum(steps[:number])), kept)
+                    features = self._features[cell.protocol]
+                    features = replace(features, x=features.x.to(self.device))
+                    result = self.cells.work(
+                        cell, features, workers, partial(advance, sum(steps[:number])), kept, self.going.every
+                    )
                     if self.ranks.first:
                         write_sealed(done, result)
                         shutil.rmtree(kept, ignore_errors=True)
@@ -258,67 +215,6 @@ class Run:
                     assert known is not None, "it was read back or has just been written"
                     self._done.append(CellResult(**known))
                 update(sum(steps[: number + 1]), total)
-
-    def cell(self, cell: Cell, workers: Workers, tick: Callable[[int], None], kept: Path) -> dict[str, Any]:
-        """Trains one model on the other domains and tests it on the target; the fields of a `CellResult`."""
-        settings, features = self.settings[cell.protocol], self._features[cell.protocol]
-        algorithm = settings.algorithms[cell.algorithm]
-        emotions = list(features.table["emotion"])
-        streams = {
-            stream: SpeechTasks(features.x.to(self.device), emotions, self.sampler(cell, part), cell.seed, stream)
-            for stream, part in (("train", "train"), ("monitor", "test"), ("test", "test"))
-        }
-        outputs = settings.tasks.ways + len(settings.tasks.fixed)
-        height, width = features.x.shape[1:]
-        network = models.build(settings.model.name, (height, width), outputs, cell.seed).to(self.device)
-        learner = algorithms.build(algorithm, network, settings.engine)
-        rows: list[dict[str, Any]] = []
-
-        def add(split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
-            rows.extend({**self.keys(cell), "seed": cell.seed, "split": split, "iteration": iteration, "metric": metric,
-                         "n_tasks": len(column), **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
-                        for metric, column in values.items())  # fmt: skip
-
-        def record(iteration: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
-            add("train", iteration, {"loss": losses, "accuracy": accuracies})
-
-        def monitor(iteration: int) -> None:
-            seen = evaluate(learner, streams["monitor"], settings.training.monitor_tasks, workers).tasks
-            add("monitor", iteration, {name: list(seen[name]) for name in ("loss", "accuracy", "accuracy_emotions")})
-
-        keeper = Checkpoints(kept, rows, self.going.every)
-        seconds = train(learner, streams["train"], settings.training, workers, record, monitor, tick, keeper)
-        scores = evaluate(learner, streams["test"], settings.evaluation.tasks, workers)
-        if not math.isfinite(scores.tasks["loss"].sum()):
-            raise UserError(f"{cell.algorithm}, {cell.target}, seed {cell.seed}: adapting to a test task diverged; "
-                            f"lower algorithms.{cell.algorithm}.inner_lr")  # fmt: skip
-        tested = {str(name): list(values.dropna()) for name, values in scores.tasks.items()}
-        add("test", settings.training.iterations, tested)
-        own = {**self.keys(cell), "seed": cell.seed}
-        counts = scores.confusion.rename_axis("true").reset_index()
-        counts = counts.melt("true", var_name="predicted", value_name="count").assign(**own)
-        return {
-            "rows": rows,
-            "scores": [{**own, "corpus": self.corpus(cell.target), "task": task, **row}
-                       for task, row in enumerate(scores.tasks.to_dict("records"))],
-            "confusion": counts[[*results.KEYS, "seed", "true", "predicted", "count"]].to_dict("records"),
-            "seconds": {**own, "corpus": self.corpus(cell.target),
-                        "seconds_per_100_epochs": 100 * seconds / settings.training.iterations},
-            "weights_sha256": digest({f"{n:04}": p.detach().cpu() for n, p in enumerate(learner.parameters())}, ""),
-        }  # fmt: skip
-
-    def keys(self, cell: Cell) -> dict[str, Any]:
-        """The columns `metaser.reporting.results.KEYS` of a cell."""
-        settings = self.settings[cell.protocol]
-        source = "+".join(domain for domain in self.speech.domains if domain != cell.target)
-        return {"experiment": settings.experiment, "variant": self.variant, "algorithm": cell.algorithm,
-                "protocol": cell.protocol, "data": self.speech.kind, "source": source, "target": cell.target,
-                "shots": settings.tasks.shots}  # fmt: skip
-
-    def corpus(self, domain: str) -> str:
-        """The corpora that stand for a domain, joined by ``+``."""
-        table = self.speech.table
-        return "+".join(sorted(set(table.loc[table["domain"] == domain, "corpus"])))
 
     def write(self, folder: Path) -> None:
         """``metrics.csv``, ``tasks.csv`` (the test tasks), ``summary.csv``, ``confusion.csv``, ``timing.csv``, ``run.json``.

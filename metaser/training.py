@@ -13,7 +13,7 @@ import torch
 from metaser import config
 from metaser.algorithms import Learner
 from metaser.algorithms.base import MetaGradient
-from metaser.errors import UserError
+from metaser.errors import DivergedError
 from metaser.parallel import Workers
 from metaser.ranks import Ranks
 from metaser.tasks import SpeechTasks
@@ -76,7 +76,7 @@ def train(
         Seconds spent in the meta-iterations themselves, sampling included, ``monitor`` and ``record`` not.
 
     Raises:
-        UserError: if the loss is no longer a finite number.
+        DivergedError: if the loss is no longer a finite number.
     """
     optimiser = torch.optim.Adam(learner.parameters(), lr=settings.outer_lr)
     monitored = monitor if settings.monitor_every else None
@@ -105,7 +105,8 @@ def train(
         if tick:
             tick(iteration)
     if not all(parameter.isfinite().all() for parameter in learner.parameters()):
-        raise UserError("training diverged in its last iteration (weights are not finite); lower inner_lr or outer_lr")
+        raise DivergedError("training diverged in its last iteration (weights are not finite); lower inner_lr or outer_lr",
+                            settings.iterations)  # fmt: skip
     return position.seconds
 
 
@@ -124,7 +125,7 @@ def meta_iteration(
         The tasks' losses and accuracies, in order, those of other ranks included.
 
     Raises:
-        UserError: if the loss is not a finite number; the parameters are then as they were.
+        DivergedError: if the loss is not a finite number; the parameters are then as they were.
     """
     size = learner.engine.group_size(meta_batch)
 
@@ -143,8 +144,8 @@ def meta_iteration(
         seen[:, first : first + len(result.losses)] = seen.new_tensor([result.losses, result.accuracies])
     losses, accuracies = workers.ranks.add_up(seen).tolist()
     if not math.isfinite(sum(losses)):
-        raise UserError(f"training diverged at iteration {iteration} (query loss {sum(losses) / meta_batch}); "
-                        f"lower inner_lr or outer_lr")  # fmt: skip
+        raise DivergedError(f"training diverged at iteration {iteration} (query loss {sum(losses) / meta_batch}); "
+                            f"lower inner_lr or outer_lr", iteration)  # fmt: skip
     apply(learner, batch, meta_batch, optimiser, workers.ranks, clip_norm)
     return losses, accuracies
 

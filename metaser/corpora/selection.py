@@ -92,7 +92,7 @@ def select(
         raise UserError(f"collection {name}: real and generated corpora are never mixed; name them in two collections")
     table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
     table = table[table["emotion"].isin([*settings.emotions, *tasks.fixed])]
-    table = table.assign(domain=table["language"] if tasks.domain == "language" else table["corpus"])
+    table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])
     domains = tuple(sorted(table["domain"].unique()))
     if len(domains) < 2:
         raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "

@@ -42,7 +42,7 @@ class Cell:
         variant: One of its variants, or nothing.
         protocol: One of its protocols, or nothing.
         algorithm: The only algorithm.
-        target: The only target.
+        target: The only target; several, joined by ``+``, where one model serves them all.
         seed: The only seed.
         overrides: ``key=value``, target and seed among them.
         identity: All that decides the numbers, as `metaser.experiment.Run.identity` has it, but for the device.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaser.cells import Cell as Model
 from metaser.config import Study
 from metaser.errors import UserError, nearest
 from metaser.experiment import Run
@@ -44,15 +45,15 @@ class Draft(Run):
         self._features  # noqa: B018
         return self.identity()
 
-    def cell_identity(self, protocol: str, algorithm: str, target: str, seed: int) -> dict[str, Any]:
+    def cell_identity(self, cell: Model) -> dict[str, Any]:
         """The part of the whole's identity that is one cell's; where it is computed decides nothing."""
-        settings = only(self.settings[protocol], algorithm)
+        settings = only(self.settings[cell.protocol], cell.algorithm)
         settings = settings.model_copy(
-            update={"seeds": (seed,), "data": settings.data.model_copy(update={"targets": (target,)})}
+            update={"seeds": (cell.seed,), "data": settings.data.model_copy(update={"targets": cell.targets})}
         )
-        features = self._features[protocol]
+        features = self._features[cell.protocol]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
-        return as_json({**whole, "settings": {protocol: settings.model_dump(mode="json")}, "targets": [target],
+        return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
                         "features": {features.recipe.name: features.digest}})  # fmt: skip
 
 
@@ -96,17 +97,16 @@ def cells_of(draft: Draft, sweep: Sweep, common: tuple[str, ...], cells: Path, r
     Raises:
         UserError: if an algorithm is not there, or a class has too few clips.
     """
-    for run in draft.cells():
+    for run in draft.cells.all():
         known = draft.settings[run.protocol].algorithms
         for label in sweep.labels or ():
             if label not in known:
                 raise UserError(f"algorithms: the experiment has none of the name {label!r}; {nearest(label, known)}, or "
                                 f"give its settings: {label}: {{name: ..., inner_lr: ..., steps: ...}}")  # fmt: skip
         if sweep.labels is None or run.algorithm in sweep.labels:
-            draft.sampler(run, "train")
-            draft.sampler(run, "test")
-            overrides = (*common, f"data.targets={json.dumps([run.target])}", f"seeds=[{run.seed}]")
-            identity = draft.cell_identity(run.protocol, run.algorithm, run.target, run.seed)
+            draft.cells.samplers(run)
+            overrides = (*common, f"data.targets={json.dumps(run.targets)}", f"seeds=[{run.seed}]")
+            identity = draft.cell_identity(run)
             yield Cell(draft.folder, draft.variant, run.protocol, run.algorithm, run.target, run.seed, overrides, identity,
                        cells, root, sweep.checkpoint_every)  # fmt: skip
 

@@ -1,0 +1,177 @@
+"""FOMAML, Reptile and Reg-MAML on low-resource speech emotion (Chandra): table 1, figures 1 to 3, the report's claims.
+
+metaser run experiments/modifications --variant table1
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from metaser.config import Experiment
+from metaser.experiment import Run
+from metaser.files import replacing, write_text
+from metaser.reporting import tables, trends
+from metaser.reporting.results import Finished, read_results, write_csv
+
+NAMES = {"fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML (λ = α)", "maml": "MAML"}
+SHOWN = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "uar": "UAR", "accuracy": "accuracy"}
+
+
+def run(run: Run) -> None:
+    """Trains and tests every cell, writes CSV files, plots and the table."""
+    with run.writing() as folder:
+        run.all_cells()
+        if not run.ranks.first:
+            return
+        run.write(folder)
+        render(Finished(folder), run.paper)
+    print((run.results.final / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {run.results.final}")
+
+
+def render(finished: Finished, paper: pd.DataFrame) -> None:
+    """Draws the plots and writes ``optima.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
+    folder, titles, says = finished.folder, finished.targets, caption(finished)
+    if not finished.first.data.sources:
+        write_text(folder / "table.md", ranking(finished))
+        return
+    found = trends.optima(finished.metrics, list(titles))
+    timing = read_results(folder / "timing.csv")
+    names = labels(finished)
+    with replacing(folder / "optima.csv") as temporary:
+        write_csv(found, temporary)
+    for metric, label in (("accuracy", "query accuracy"), ("loss", "query loss (nats)")):
+        marked = found if metric == "loss" else None
+        trends.trends(finished.metrics, metric, label, titles, names, says, folder / f"{metric}.png", marked)
+    write_text(folder / "table.md", table(finished, paper, found, timing))
+
+
+def labels(finished: Finished) -> dict[str, str]:
+    """Algorithm → its name; Reg-MAML's by λ where there are several."""
+    settings = finished.first.algorithms
+    return {label: NAMES.get(label, f"λ/α = {algorithm.lambda_ratio:g}" if algorithm.lambda_ratio is not None else label)
+            for label, algorithm in settings.items()}  # fmt: skip
+
+
+def caption(finished: Finished) -> str:
+    """What the numbers are of; synthetic data are never shown without that word."""
+    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
+    sources = ", ".join(source.upper() for source in finished.first.data.sources)
+    return f"Meta-trained on {sources}; {kind}"
+
+
+def table(finished: Finished, paper: pd.DataFrame, found: pd.DataFrame, timing: pd.DataFrame) -> str:
+    """``table.md``: ours per protocol, time, the claims, then the report's numbers."""
+    names = labels(finished)
+    parts = [f"# {caption(finished)}"]
+    if finished.kind == "synthetic":
+        parts.append("**These data are SYNTHETIC**: invented languages; the numbers say nothing about speech.")
+    parts.append(
+        f"{len(finished.first.seeds)} seeds, each training anew and testing on {finished.first.evaluation.tasks} tasks per "
+        f"target; {finished.first.tasks.ways}-way {finished.first.tasks.shots}-shot. Mean ± half width of the 95 % interval "
+        "over seeds. One meta-iteration is one epoch of the report's times."
+    )  # fmt: skip
+    for protocol, settings in finished.settings.items():
+        rows = finished.summary[finished.summary["protocol"] == protocol]
+        optimum, pace = (frame[frame["protocol"] == protocol] for frame in (found, timing))
+        parts += [
+            f"## Protocol `{protocol}`, {finished.kind} data",
+            f"{settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; inner, outer learning rate: "
+            f"{rates(settings, names)}; speakers {settings.tasks.speakers}, normalisation {settings.features.normalise}. "
+            "Reptile has no query set in training: its training curve is of its support sets after adaptation.",
+            tables.ours(rows, SHOWN, finished.targets, names), "Time and optima (means over seeds and targets):",
+            optima(optimum, pace, names), claims(optimum, pace, names),
+        ]  # fmt: skip
+    parts += ["## The report's numbers (corpora and kind of F1 not given)",
+              published(paper)]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rates(settings: Experiment, names: dict[str, str]) -> str:
+    """Every algorithm's learning rates."""
+    return ", ".join(f"{names[label]} {algorithm.inner_lr:g}, {algorithm.outer_lr or settings.training.outer_lr:g}"
+                     for label, algorithm in settings.algorithms.items())  # fmt: skip
+
+
+def optima(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> str:
+    """Per algorithm: seconds per 100 epochs and where the curves are best."""
+    seconds = timing.set_index("algorithm")["mean"]
+    base = float(seconds.get("fomaml", seconds.get("lambda-0", float("nan"))))
+    header = ["", "s per 100 epochs", "ratio", "training optimum, epoch", "test optimum, epoch", "best macro-F1",
+              "lost by choosing on the training curve", "diverged"]  # fmt: skip
+    rows = []
+    for label, name in names.items():
+        here = found[found["algorithm"] == label]
+        pace = float(seconds.get(label, float("nan")))
+        ended = here.drop_duplicates("seed")["diverged_at"]
+        rows.append([name, f"{pace:.1f}", f"{pace / base:.2f}", f"{here['train_optimum'].mean():.0f}",
+                     f"{here['test_optimum'].mean():.0f}", f"{100 * here['best'].mean():.1f}",
+                     f"{100 * here['gap'].mean():.1f}", f"{int(ended.notna().sum())} of {len(ended)}"])  # fmt: skip
+    return tables.markdown(header, rows)
+
+
+def claims(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> str:
+    """The report's claims as paired differences over seeds."""
+    seconds = timing.set_index("algorithm")["mean"] / 100
+    found = found.assign(seconds=found["test_optimum"] * found["algorithm"].map(seconds))
+    tested = [("Reptile reaches the highest accuracy", "reptile", "best", 1, 100, "macro-F1 points"),
+              ("but needs more epochs", "reptile", "test_optimum", 1, 1, "epochs"),
+              ("FOMAML takes the least time to its optimum", "fomaml", "seconds", -1, 1, "s"),
+              ("in Reg-MAML the optima lie closest together", "regmaml", "distance", -1, 1, "epochs"),
+              ("so that its training curve can choose the model", "regmaml", "gap", -1, 100, "macro-F1 points")]  # fmt: skip
+    rows = []
+    for claim, one, column, sign, unit, what in tested:
+        for other in names if one in names else ():
+            if other != one:
+                seen = trends.contrast(found, column, one, other)
+                rows.append([claim, f"{names[one]} − {names[other]}", f"{unit * seen.mean:.2f} ± {unit * seen.ci95:.2f} {what}",
+                             f"{seen.p:.2g}", f"{unit * seen.detectable:.2f}", seen.verdict(sign)])  # fmt: skip
+    ratios = [label for label in names if label.startswith("lambda-")]
+    for small, large in pairwise(ratios):
+        for column, unit, what in (("distance", 1, "epochs"), ("gap", 100, "macro-F1 points")):
+            seen = trends.contrast(found, column, large, small)
+            rows.append(["optima closer as λ grows", f"{names[large]} less {names[small]}",
+                         f"{unit * seen.mean:.2f} ± {unit * seen.ci95:.2f} {what}", f"{seen.p:.2g}",
+                         f"{unit * seen.detectable:.2f}", seen.verdict(-1)])  # fmt: skip
+    if not rows:
+        return ""
+    header = ["claim", "paired difference", "mean and 95 % interval", "p", f"detectable with {trends.POWER:.0%} power",
+              "holds"]  # fmt: skip
+    return tables.markdown(header, rows)
+
+
+def ranking(finished: Finished) -> str:
+    """``table.md`` of the search for learning rates: every setting, the best of each algorithm first."""
+    settings, rows = finished.first, []
+    here = finished.summary[finished.summary["metric"] == "macro_f1"]
+    scores = dict(zip(zip(here["algorithm"], here["target"], strict=True), here["mean"].tolist(), strict=True))
+    for label, algorithm in settings.algorithms.items():
+        values = [scores.get((label, target), float("nan")) for target in finished.targets]
+        rows.append((algorithm.name, float(np.mean(values)), algorithm, values))
+    rows.sort(key=lambda row: (row[0], -row[1] if row[1] == row[1] else np.inf))
+    header = ["algorithm", "inner learning rate", "outer", "mean macro-F1, %", *finished.targets.values()]
+    lines = [[name, f"{algorithm.inner_lr:g}", f"{algorithm.outer_lr or settings.training.outer_lr:g}",
+              *(f"{100 * value:.1f}" if value == value else "diverged" for value in (mean, *values))]
+             for name, mean, algorithm, values in rows]  # fmt: skip
+    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
+    return "\n\n".join([
+        f"# Learning rates, searched on the sources alone; {kind}",
+        f"Each source left out in turn: trained on the others for {settings.training.iterations} meta-iterations, tested on "
+        f"{settings.evaluation.tasks} tasks of the one left out, {len(settings.seeds)} seed(s), protocol strict. No target's clip "
+        "was read. The best mean of each algorithm is what `config.yaml` uses.",
+        tables.markdown(header, lines),
+    ]) + "\n"  # fmt: skip
+
+
+def published(paper: pd.DataFrame) -> str:
+    """The report's table, its times also as ratios."""
+    values = paper.set_index(["algorithm", "metric"])["value"]
+    rows = []
+    for label in dict.fromkeys(paper["algorithm"]):
+        seconds = values[label, "seconds_per_100_epochs"]
+        ratio = seconds / values["fomaml", "seconds_per_100_epochs"]
+        rows.append([NAMES.get(label, label), f"{values[label, 'f1']:.4f}", f"{seconds:.2f}", f"{ratio:.2f}"])
+    return tables.markdown(["", "F1", "s per 100 epochs", "ratio"], rows) if rows else ""

@@ -1,0 +1,188 @@
+"""Trends over meta-iterations, where each curve is best, and what that says of claims about algorithms.
+
+The training optimum is where the training loss, smoothed over `SMOOTH` points of its curve, is least; the test optimum is
+where the test metric is best. A model chosen by its training curve is taken at the point of the test curve nearest to the
+training optimum; how much it loses by that is the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from metaser.reporting.plots import COLOURS, save
+
+#: Points of the training curve over which its loss is averaged before its least value is looked for.
+SMOOTH = 5
+
+#: Columns of ``optima.csv``.
+OPTIMA = ("protocol", "algorithm", "target", "seed", "train_optimum", "test_optimum", "best", "at_train_optimum", "gap",
+          "distance", "diverged_at")  # fmt: skip
+
+#: The power for which a detectable difference is given.
+POWER = 0.8
+
+
+def optima(metrics: pd.DataFrame, targets: Sequence[str], metric: str = "macro_f1") -> pd.DataFrame:
+    """Where every model's training and test curves are best.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+        targets: The domains with a test curve.
+        metric: The test curve's; larger is better.
+
+    Returns:
+        A frame with the columns `OPTIMA`, a row per model and target. ``distance`` is in meta-iterations; a model that
+        diverged is judged by its curves up to there, ``diverged_at`` says where, and is NaN for all others.
+    """
+    rows = []
+    for (protocol, algorithm, seed), model in metrics.groupby(["protocol", "algorithm", "seed"], sort=False):
+        training = model[model["split"] == "train"]
+        ends = training.loc[training["metric"] == "diverged", "iteration"]
+        losses = curve(training, "loss")
+        smooth = losses.rolling(SMOOTH, center=True, min_periods=1).mean()
+        for target in targets:
+            test = curve(model[(model["split"] == "monitor") & (model["target"] == target)], metric)
+            if losses.empty or test.empty:
+                continue
+            at, best = int(smooth.index.to_numpy()[smooth.argmin()]), int(test.index.to_numpy()[test.argmax()])
+            chosen = test.iloc[int(np.abs(test.index.to_numpy() - at).argmin())]
+            rows.append((protocol, algorithm, target, seed, at, best, test.max(), chosen, test.max() - chosen, abs(at - best),
+                         ends.iloc[0] if len(ends) else float("nan")))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(OPTIMA))
+
+
+def curve(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """One model's curve: iteration → mean."""
+    chosen = rows[rows["metric"] == metric]
+    return chosen.groupby("iteration")["mean"].mean().sort_index()
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A paired difference over seeds.
+
+    Attributes:
+        mean: Of the differences.
+        ci95: Half width of its 95 % interval (Student's t).
+        p: Two-sided, Student's paired t; 1 where nothing differs.
+        seeds: How many.
+        detectable: The difference that as many seeds, as spread as these, find with a power of `POWER` at the 5 % level.
+    """
+
+    mean: float
+    ci95: float
+    p: float
+    seeds: int
+    detectable: float
+
+    def verdict(self, sign: float) -> str:
+        """Whether a difference of that sign is there: ``yes``, ``no`` (one of the other sign is), ``undecided``."""
+        if not abs(self.mean) > self.ci95:  # NaN, too
+            return "undecided"
+        return "yes" if self.mean * sign > 0 else "no"
+
+
+def contrast(frame: pd.DataFrame, column: str, one: str, other: str) -> Contrast:
+    """``one`` less ``other`` in a column, paired by seed, the mean over targets first.
+
+    Args:
+        frame: One protocol's rows: ``algorithm``, ``seed``, ``target`` and the column.
+        column: What is compared.
+        one: An algorithm's label.
+        other: Another's.
+    """
+    values = frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm")
+    if one not in values or other not in values:
+        return Contrast(float("nan"), float("nan"), float("nan"), 0, float("nan"))
+    gaps = (values[one] - values[other]).dropna().to_numpy(float)
+    count = len(gaps)
+    if count < 2:
+        return Contrast(float(gaps.mean()) if count else float("nan"), float("nan"), float("nan"), count, float("nan"))
+    error, spread = float(stats.sem(gaps)), float(gaps.std(ddof=1))
+    factor = float(stats.t.ppf(0.975, count - 1) + stats.t.ppf(POWER, count - 1))
+    p = float(stats.ttest_1samp(gaps, 0.0).pvalue) if spread > 0 else float(not gaps.any())
+    return Contrast(float(gaps.mean()), error * float(stats.t.ppf(0.975, count - 1)), p, count,
+                    factor * spread / count**0.5)  # fmt: skip
+
+
+def trends(
+    metrics: pd.DataFrame, metric: str, label: str, titles: Mapping[str, str], names: Mapping[str, str], caption: str,
+    path: Path, found: pd.DataFrame | None = None,
+) -> None:  # fmt: skip
+    """All algorithms on one axis each: training, then a panel per target; a row per protocol.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+        metric: Which; on the training axis ``macro_f1`` has no curve and accuracy stands in.
+        label: Of the vertical axis.
+        titles: Target → its panel's title.
+        names: Algorithm → its name in the legend.
+        caption: What the data are.
+        path: The PNG to write.
+        found: As `optima` gives it, to mark both optima's means over seeds.
+    """
+    protocols = list(dict.fromkeys(metrics["protocol"]))
+    panels = {"": "training tasks (sources)", **titles}
+    figure, axes = plt.subplots(
+        len(protocols), len(panels), figsize=(5 * len(panels), 3.8 * len(protocols)), squeeze=False
+    )
+    for across, protocol in zip(axes, protocols, strict=True):
+        here = metrics[metrics["protocol"] == protocol]
+        for axis, (target, title) in zip(across, panels.items(), strict=True):
+            split = here[
+                (here["split"] == ("monitor" if target else "train")) & (here["target"].eq(target) | (target == ""))
+            ]
+            for number, (algorithm, name) in enumerate(names.items()):
+                rows = split[(split["algorithm"] == algorithm) & (split["metric"] == metric)]
+                line = rows.groupby("iteration")["mean"].agg(["mean", "std", "count"])
+                width = stats.t.ppf(0.975, (line["count"] - 1).clip(lower=1)) * line["std"] / line["count"] ** 0.5
+                colour = COLOURS[number % len(COLOURS)]
+                axis.plot(line.index, line["mean"], color=colour, label=name)
+                axis.fill_between(
+                    line.index, line["mean"] - width, line["mean"] + width, color=colour, alpha=0.15, linewidth=0
+                )
+                if found is not None:
+                    marks(axis, line["mean"], found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)], target,
+                          colour)  # fmt: skip
+            ends = here[(here["metric"] == "diverged") & here["algorithm"].isin(list(names))]
+            if len(ends) and not target:
+                axis.plot([], [], "kx", label="diverged, a model each")
+                for number, algorithm in enumerate(names):
+                    for at in ends.loc[ends["algorithm"] == algorithm, "iteration"]:
+                        axis.axvline(at, color=COLOURS[number % len(COLOURS)], linestyle=":", linewidth=1)
+                        axis.plot(
+                            [at],
+                            [0.97],
+                            "x",
+                            color=COLOURS[number % len(COLOURS)],
+                            transform=axis.get_xaxis_transform(),
+                        )
+            axis.set(
+                title=f"{title}, {protocol}", xlabel="meta-iteration (epoch)", ylabel=label if axis is across[0] else ""
+            )
+            axis.grid(alpha=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+    note = "; marks: mean training (▽) and test (△) optimum" if found is not None else ""
+    figure.suptitle(
+        f"{caption}\nmean over seeds, band: its 95 % interval{note}; the test curve chooses nothing", fontsize=9
+    )
+    figure.tight_layout()
+    save(figure, path)
+
+
+def marks(axis: plt.Axes, line: pd.Series, found: pd.DataFrame, target: str, colour: str) -> None:
+    """Both optima's means over seeds, on the line."""
+    rows = found[found["target"] == target] if target else found
+    for column, shape in (("train_optimum", "v"), ("test_optimum", "^")):
+        if len(rows) and len(line):
+            at = float(rows[column].mean())
+            axis.plot([at], [np.interp(at, line.index.to_numpy(float), line.to_numpy())], shape, color=colour, markersize=7,
+                      markeredgecolor="white")  # fmt: skip

@@ -1,0 +1,145 @@
+"""The study of FOMAML, Reptile and Reg-MAML: fixed sources, optima, claims, and a divergence that is a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY
+from scipy import stats
+from test_commands import Result, assert_refused, metaser
+
+from metaser.config import Study
+from metaser.errors import UserError
+from metaser.reporting import trends
+
+MODIFICATIONS = REPOSITORY / "experiments" / "modifications"
+TINY = ("training.iterations=4", "training.meta_batch=2", "training.log_every=1", "training.monitor_every=2",
+        "training.monitor_tasks=2", "evaluation.tasks=3", "model.name=fmaml-conv", "tasks.queries=2")  # fmt: skip
+
+
+def run(results: Path, variant: str, *settings: str) -> Result:
+    chosen = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+    return metaser("run", MODIFICATIONS, "--variant", variant, "--protocol", "strict", "--results", results, *chosen)
+
+
+@pytest.fixture(scope="module")
+def table1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("modifications")
+    result = run(results, "table1")
+    assert result.returncode == 0, result.stderr
+    return results / "modifications" / "table1" / "synthetic"
+
+
+def test_one_model_serves_all_targets_and_trains_on_the_sources_alone(table1: Path) -> None:
+    tasks, metrics = pd.read_csv(table1 / "tasks.csv"), pd.read_csv(table1 / "metrics.csv")
+    assert set(tasks["source"]) == {"x-ako+x-bel+x-cun"}
+    assert set(tasks["target"]) == {"x-dor", "x-esh"}
+    assert len(tasks) == 4 * 2 * 2 * 3, "algorithms × targets × seeds × tasks"
+    assert {"macro_f1", "weighted_f1", "uar"} <= set(tasks.columns)
+    training = metrics[metrics["split"] == "train"]
+    assert set(training["target"]) == {"x-dor+x-esh"}, "one training curve for both targets"
+    assert len(training) == 4 * 2 * 4 * 2, "algorithms × seeds × iterations × metrics"
+    timing = pd.read_csv(table1 / "timing.csv")
+    assert set(timing["n_seeds"]) == {2}
+
+
+def test_the_table_has_what_the_report_has(table1: Path) -> None:
+    page = (table1 / "table.md").read_text()
+    for part in ("SYNTHETIC", "FOMAML", "Reptile", "Reg-MAML", "0.5296", "30.39", "1.22", "macro-F1", "UAR",
+                 "Reptile reaches the highest accuracy", "detectable"):  # fmt: skip
+        assert part in page
+    assert {path.name for path in table1.glob("*.png")} == {"accuracy.png", "loss.png"}
+    assert list(pd.read_csv(table1 / "optima.csv").columns) == list(trends.OPTIMA)
+
+
+def test_a_divergence_is_recorded_and_stops_no_other_model(tmp_path: Path) -> None:
+    result = run(tmp_path, "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "modifications" / "lambda" / "synthetic"
+    metrics, tasks = pd.read_csv(folder / "metrics.csv"), pd.read_csv(folder / "tasks.csv")
+    diverged = metrics[metrics["metric"] == "diverged"]
+    assert set(diverged["algorithm"]) == {"lambda-10"}
+    assert "lambda-10" not in set(tasks["algorithm"])
+    assert "lambda-5" in set(tasks["algorithm"])
+    page = (folder / "table.md").read_text()
+    assert "1 of 1" in page
+    assert_refused(run(tmp_path / "strict", "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]",
+                       "training.divergence=error"), "diverged")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        (["data.sources=[x-aki]"], ["data.sources", "'x-aki'", "'x-ako'"]),
+        (["data.sources=[x-dor]"], ["data", "x-dor", "target"]),
+        (["data.targets=[]"], ["data", "targets"]),
+    ],
+)
+def test_mistakes_in_sources_are_named(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
+    assert_refused(run(tmp_path, "table1", *settings), *parts)
+
+
+def test_a_protocol_says_nothing_of_algorithms_that_other_variants_have() -> None:
+    study = Study(MODIFICATIONS / "config.yaml")
+    assert set(study.experiment(variant="fomaml", protocol="paper").algorithms) == {"fomaml"}
+    table1 = study.experiment(variant="table1", protocol="paper")
+    assert {(algorithm.inner_lr, algorithm.outer_lr) for algorithm in table1.algorithms.values()} == {(2e-4, 1e-6)}
+
+
+def test_a_protocols_algorithm_that_no_variant_has_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = (MODIFICATIONS / "config.yaml").read_text()
+    path.write_text(text.replace("      fomaml: {inner_lr: 0.0002", "      fomalm: {inner_lr: 0.0002"))
+    with pytest.raises(UserError, match=r"algorithms\.fomalm"):
+        Study(path).experiment(variant="table1", protocol="paper")
+
+
+def made(losses: list[float], scores: list[float], algorithm: str = "a", seed: int = 0) -> pd.DataFrame:
+    """One model's curves: a training point per iteration, a test point every second one."""
+    rows = [("train", "s", "loss", i, value) for i, value in enumerate(losses)]
+    rows += [("monitor", "t", "macro_f1", 2 * i, value) for i, value in enumerate(scores)]
+    frame = pd.DataFrame(rows, columns=["split", "target", "metric", "iteration", "mean"])
+    return frame.assign(protocol="strict", algorithm=algorithm, seed=seed)
+
+
+def test_optima_are_where_the_curves_are_best() -> None:
+    losses = [9.0, 8, 7, 6, 5, 4, 3, 2, 2, 2, 2, 2, 9, 9, 9]
+    found = trends.optima(made(losses, [0.1, 0.2, 0.7, 0.3, 0.3, 0.4, 0.2]), ["t"]).iloc[0]
+    assert found["train_optimum"] == 9
+    assert found["test_optimum"] == 4
+    assert found["best"] == 0.7
+    assert found["at_train_optimum"] == 0.3, "the test curve's point at 8 or 10, the nearest to 9; the first of them"
+    assert found["gap"] == pytest.approx(0.4)
+    assert found["distance"] == 5
+    assert np.isnan(found["diverged_at"])
+
+
+def test_contrasts_are_paired_tests() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(8), rng.random(8)
+    frame = pd.concat([pd.DataFrame({"algorithm": name, "seed": range(8), "target": "t", "gap": values})
+                       for name, values in (("a", ours), ("b", theirs))])  # fmt: skip
+    found, right = trends.contrast(frame, "gap", "a", "b"), stats.ttest_rel(ours, theirs)
+    assert found.p == pytest.approx(right.pvalue)
+    low, high = right.confidence_interval()
+    assert (found.mean - found.ci95, found.mean + found.ci95) == pytest.approx((low, high))
+    assert found.seeds == 8
+
+
+def test_the_detectable_difference_is_found_as_often_as_said() -> None:
+    """By simulation: with normal differences of that mean, the share of 95 % intervals that leave out 0."""
+    rng, count = np.random.default_rng(1), 15
+    factor = stats.t.ppf(0.975, count - 1) + stats.t.ppf(trends.POWER, count - 1)
+    draws = rng.normal(factor / count**0.5, 1.0, (20_000, count))
+    power = (stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05).mean()
+    assert power == pytest.approx(trends.POWER, abs=0.02)
+
+
+def test_verdicts() -> None:
+    assert trends.Contrast(1.0, 0.5, 0.01, 5, 1.0).verdict(1) == "yes"
+    assert trends.Contrast(1.0, 0.5, 0.01, 5, 1.0).verdict(-1) == "no"
+    assert trends.Contrast(0.4, 0.5, 0.2, 5, 1.0).verdict(1) == "undecided"
+    assert trends.Contrast(1.0, float("nan"), 0.2, 1, 1.0).verdict(1) == "undecided"
