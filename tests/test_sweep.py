@@ -186,7 +186,7 @@ def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path)
     pd.testing.assert_frame_equal(ours, one)
     tests = pd.read_csv(merged / "paired.csv")
     assert list(tests.columns) == list(PAIRED)
-    assert len(tests) == 5 * 15, "metrics × pairs of six algorithms"
+    assert len(tests) == 6 * 15, "metrics × pairs of six algorithms"
     means = pd.read_csv(merged / "summary.csv").set_index(["algorithm", "metric"])["mean"]
     for test in tests.to_dict("records"):
         gap = means[test["algorithm"], test["metric"]] - means[test["against"], test["metric"]]

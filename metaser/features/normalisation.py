@@ -60,7 +60,7 @@ def _z_scores(x: np.ndarray, valid: np.ndarray) -> np.ndarray:
     In float64: the variance of a coefficient far from 0 would drown in float32.
     """
     used = valid[:, None, :] & np.isfinite(x)
-    values = np.where(used, x, np.float64(0))
+    values = np.where(used, x.astype(np.float64), 0.0)  # NumPy 1 would let a float64 zero stay in float32
     count = np.maximum(used.sum(axis=(0, 2), keepdims=True), 1)
     mean = values.sum(axis=(0, 2), keepdims=True) / count
     centred = np.where(used, values - mean, 0)
