@@ -100,7 +100,16 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
     assert set(summary["data"]) == {"synthetic"}
     assert set(summary["protocol"]) == {"paper", "strict"}
     assert summary["paper"].isna().all(), "no paper has numbers on synthetic data"
-    wanted = {"loss", "accuracy", "accuracy_emotions", "macro_f1", "uar", "recall_neutral", "recall_silence"}
+    wanted = {
+        "loss",
+        "accuracy",
+        "accuracy_emotions",
+        "macro_f1",
+        "weighted_f1",
+        "uar",
+        "recall_neutral",
+        "recall_silence",
+    }
     assert wanted | {f"recall_{emotion}" for emotion in EMOTIONS} == set(summary["metric"])
     shares = summary[summary["metric"] != "loss"]
     assert shares["mean"].between(0, 1).all()
