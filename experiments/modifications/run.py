@@ -161,7 +161,7 @@ def ranking(finished: Finished) -> str:
         f"# Learning rates, searched on the sources alone; {kind}",
         f"Each source left out in turn: trained on the others for {settings.training.iterations} meta-iterations, tested on "
         f"{settings.evaluation.tasks} tasks of the one left out, {len(settings.seeds)} seed(s), protocol strict. No target's clip "
-        "was read. The best mean of each algorithm is what `config.yaml` uses.",
+        "was read. The best mean of each algorithm is the one for `config.yaml` to use.",
         tables.markdown(header, lines),
     ]) + "\n"  # fmt: skip
 
