@@ -583,3 +583,38 @@ def test_make_says_what_is_missing_in_one_line(tmp_path: Path, python: str | Non
     assert len(lines) == 1, result.stderr
     assert part in lines[0]
     assert not (tmp_path / ".venv").exists()
+
+
+JOINT = '''"""Joint training: the query gradient without any adaptation."""
+
+from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.maml import FOMAML
+from metaser.engine import Group
+
+
+class Joint(FOMAML):
+    """The whole of a new algorithm."""
+
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """The query gradient at the start."""
+        return self.query_gradient(group, self.engine.start(self.parameters()))
+'''
+
+
+def test_a_new_algorithm_is_one_new_file_and_one_line_and_runs_by_the_command(tmp_path: Path) -> None:
+    """In a copy of the package: a file beside the others and its registration, then the unchanged experiment."""
+    copy = tmp_path / "metaser"
+    shutil.copytree(REPOSITORY / "metaser", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "algorithms" / "joint.py").write_text(JOINT)
+    registry = copy / "algorithms" / "__init__.py"
+    registry.write_text(
+        registry.read_text() + '\nfrom metaser.algorithms.joint import Joint\nALGORITHMS["joint"] = Joint\n'
+    )
+    arguments = small(tmp_path / "results", "algorithms.fmaml.name=joint", "training.iterations=3", "seeds=[0]")
+    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
+    result = subprocess.run([sys.executable, "-m", "metaser", *map(str, arguments)], cwd=tmp_path, env=variables,
+                            capture_output=True, text=True, check=False)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((tmp_path / "results" / "fmaml" / "5shot" / "synthetic" / "run.json").read_text())
+    assert {settings["algorithms"]["fmaml"]["name"] for settings in facts["settings"].values()} == {"joint"}
+    assert_refused(run(tmp_path / "results", "algorithms.fmaml.name=joint"), "unknown name 'joint'")
