@@ -72,6 +72,7 @@ class Cells:
         self, settings: Mapping[str, Experiment], speech: Selection, targets: Sequence[str], variant: str
     ) -> None:
         self.settings, self.speech, self.targets, self.variant = settings, speech, tuple(targets), variant
+        self._samplers: dict[tuple[str, str], dict[str, EpisodeSampler]] = {}
 
     def all(self) -> list[Cell]:
         """Every protocol × algorithm × target × seed; all targets at once where the sources are given."""
@@ -110,7 +111,10 @@ class Cells:
         Raises:
             UserError: if a class has too few clips.
         """
-        return {name: self.sampler(cell, name) for name in ("", *cell.targets)}
+        place = cell.protocol, cell.target  # neither algorithm nor seed matters
+        if place not in self._samplers:
+            self._samplers[place] = {name: self.sampler(cell, name) for name in ("", *cell.targets)}
+        return self._samplers[place]
 
     def work(
         self, cell: Cell, features: FeatureSet, workers: Workers, tick: Callable[[int], None], kept: Path, every: int
@@ -191,7 +195,7 @@ class Cells:
         }  # fmt: skip
 
     def keys(self, cell: Cell, target: str) -> dict[str, Any]:
-        """The columns `metaser.reporting.KEYS` of a cell's numbers on a target, or on all of its targets."""
+        """The columns `metaser.reporting.results.KEYS` of a cell's numbers on a target, or on all of its targets."""
         settings = self.settings[cell.protocol]
         return {"experiment": settings.experiment, "variant": self.variant, "algorithm": cell.algorithm,
                 "protocol": cell.protocol, "data": self.speech.kind, "source": JOIN.join(self.sources(cell)), "target": target,

@@ -6,10 +6,12 @@ Exit codes: 0 done, 1 `metaser data verify` found something broken or a cell of 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -75,14 +77,8 @@ def run(
     from metaser.loading import load
 
     module, going = load(experiment), Going(resume, checkpoint_every, profile)
-    try:
+    with stoppable("earlier results are as they were, and the same command goes on from here"):
         module.run(Run(experiment, variant, setting or [], results, protocol or [], root, going))
-    except KeyboardInterrupt:
-        print(
-            "metaser: stopped; earlier results are as they were, and the same command goes on from here",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -101,11 +97,8 @@ def sweep(
     signal.signal(signal.SIGTERM, terminated)
     from metaser.sweep.run import sweep as run_sweep
 
-    try:
+    with stoppable("finished cells are kept, and the same command goes on from here"):
         whole = run_sweep(file, results, root)
-    except KeyboardInterrupt:
-        print("metaser: stopped; finished cells are kept, and the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
     if not whole:
         raise typer.Exit(1)
 
@@ -151,11 +144,8 @@ def bench(
     """
     from metaser.bench.run import bench as run_benchmark
 
-    try:
+    with stoppable("earlier results are as they were"):
         run_benchmark(workload or (), algorithm or (), rounds, quick, cost, results)
-    except KeyboardInterrupt:
-        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -175,11 +165,8 @@ def scaling(
     """
     from metaser.scaling.run import scaling as measure_scaling
 
-    try:
+    with stoppable("earlier results are as they were"):
         measure_scaling(workload or (), rounds, quick, results)
-    except KeyboardInterrupt:
-        print("metaser: stopped; earlier results are as they were", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @data.command("list")
@@ -239,6 +226,16 @@ def probe(
         .mean()
         .to_string(float_format="{:.3f}".format)
     )
+
+
+@contextlib.contextmanager
+def stoppable(kept: str) -> Iterator[None]:
+    """Ctrl-C ends the command in one line that says what is ``kept``, with exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"metaser: stopped; {kept}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def terminated(*_: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -91,9 +91,10 @@ class Run:
             self.ranks.tell(None)
         synthetic = self.speech.kind == "synthetic"
         self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
-        self.targets = {target: self.speech.titles[target] for target in self._targets()}
         for settings in self.settings.values():
-            self._check_sources(settings)
+            self._check("data.targets", settings.data.targets)
+            self._check("data.sources", settings.data.sources)
+        self.targets = {target: self.speech.titles[target] for target in self.first.data.targets or self.speech.domains}
         self.cells = Cells(self.settings, self.speech, list(self.targets), variant)
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
@@ -117,23 +118,15 @@ class Run:
         """Where the networks are trained."""
         return device(self.first.engine)
 
-    def _targets(self) -> tuple[str, ...]:
-        """The domains to test on.
+    def _check(self, key: str, names: Sequence[str]) -> None:
+        """Refuses a domain that is not there.
 
         Raises:
-            UserError: if a wanted one is not there.
+            UserError: with the nearest that is.
         """
-        domains = self.speech.domains
-        for target in self.first.data.targets:
-            if target not in domains:
-                raise UserError(f"data.targets: no domain {target!r} here; {nearest(target, domains)}")
-        return self.first.data.targets or domains
-
-    def _check_sources(self, settings: Experiment) -> None:
-        """Refuses a source that is not there."""
-        for source in settings.data.sources:
-            if source not in self.speech.domains:
-                raise UserError(f"data.sources: no domain {source!r} here; {nearest(source, self.speech.domains)}")
+        for name in names:
+            if name not in self.speech.domains:
+                raise UserError(f"{key}: no domain {name!r} here; {nearest(name, self.speech.domains)}")
 
     @cached_property
     def _features(self) -> dict[str, FeatureSet]:
@@ -144,7 +137,8 @@ class Run:
         with progress(f"extracting features ({chosen.name})") as update:
             features = extract(self.speech.table, chosen, update)
         self._digests[chosen.name] = features.digest
-        return normalise(features, settings.features.normalise)
+        features = normalise(features, settings.features.normalise)
+        return replace(features, x=features.x.to(self.device))
 
     def writing(self) -> AbstractContextManager[Path]:
         """The folder to write into, with what a stopped run of the same configuration left in it."""
@@ -164,6 +158,22 @@ class Run:
         with self.results.writing(self.identity(), self.going.resume) as folder:
             self.ranks.tell(None)
             yield folder
+
+    def carry_out(self, render: Callable[[results.Finished, pd.DataFrame], None]) -> None:
+        """All of an experiment: trains and tests every cell, writes the CSV files, has plots and ``table.md`` made, shows it.
+
+        Args:
+            render: Draws a finished run, with the paper's numbers for its variant.
+        """
+        with self.writing() as folder:
+            self.all_cells()
+            if not self.ranks.first:
+                return
+            self.write(folder)
+            render(results.Finished(folder), self.paper)
+        print((self.results.final / "table.md").read_text(encoding="utf-8"))
+        pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.pace().items())
+        print(f"time per 100 epochs (meta-iterations): {pace}\nwritten to {self.results.final}")
 
     def identity(self) -> dict[str, Any]:
         """All that decides the run's numbers: a stopped run goes on only where this is the same."""
@@ -202,10 +212,13 @@ class Run:
                 known = read_sealed(done) if self.ranks.first else None
                 if not self.ranks.tell(known is not None):
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    features = self._features[cell.protocol]
-                    features = replace(features, x=features.x.to(self.device))
                     result = self.cells.work(
-                        cell, features, workers, partial(advance, sum(steps[:number])), kept, self.going.every
+                        cell,
+                        self._features[cell.protocol],
+                        workers,
+                        partial(advance, sum(steps[:number])),
+                        kept,
+                        self.going.every,
                     )
                     if self.ranks.first:
                         write_sealed(done, result)
@@ -223,6 +236,8 @@ class Run:
         """
         rows, scores, counts = (pd.DataFrame([row for cell in self._done for row in getattr(cell, part)])
                                 for part in ("rows", "scores", "confusion"))  # fmt: skip
+        if scores.empty:
+            raise UserError("every model diverged, so there is nothing to report; lower inner_lr or outer_lr")
         results.write_csv(rows[list(results.METRICS)], folder / "metrics.csv")
         results.write_csv(scores, folder / "tasks.csv")
         results.write_csv(tables.summarise(scores, self.paper), folder / "summary.csv")
@@ -236,6 +251,7 @@ class Run:
     def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
         frame = self._seconds()
+        frame = frame.dropna(subset="seconds_per_100_epochs")  # a model that diverged has no time
         medians = frame.groupby(frame["protocol"] + "/" + frame["algorithm"])["seconds_per_100_epochs"].median()
         return {str(name): round(float(value), 3) for name, value in medians.items()}
 

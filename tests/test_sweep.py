@@ -25,11 +25,11 @@ from scipy import stats
 from test_commands import FMAML, Result, assert_refused, metaser
 
 from metaser.errors import UserError
+from metaser.reporting.paired import PAIRED, holm, paired
 from metaser.reporting.results import KEYS
 from metaser.sweep import executors
 from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
-from metaser.sweep.paired import PAIRED, holm, paired
 from metaser.sweep.settings import Sweep, read
 
 SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3"]

@@ -18,15 +18,7 @@ PAPER_TITLES = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)", "es": "Spa
 
 def run(run: Run) -> None:
     """Trains and tests every cell, writes CSV files, plots and the table."""
-    with run.writing() as folder:
-        run.all_cells()
-        if not run.ranks.first:
-            return
-        run.write(folder)
-        render(Finished(folder), run.paper)
-    print((run.results.final / "table.md").read_text(encoding="utf-8"))
-    pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run.pace().items())
-    print(f"time per 100 epochs (meta-iterations): {pace}\nwritten to {run.results.final}")
+    run.carry_out(render)
 
 
 def render(finished: Finished, paper: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from metaser.config import Experiment
 from metaser.experiment import Run
-from metaser.files import replacing, write_text
+from metaser.files import write_text
 from metaser.reporting import tables, trends
 from metaser.reporting.results import Finished, read_results, write_csv
 
@@ -22,14 +22,7 @@ SHOWN = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "uar": "UAR", "ac
 
 def run(run: Run) -> None:
     """Trains and tests every cell, writes CSV files, plots and the table."""
-    with run.writing() as folder:
-        run.all_cells()
-        if not run.ranks.first:
-            return
-        run.write(folder)
-        render(Finished(folder), run.paper)
-    print((run.results.final / "table.md").read_text(encoding="utf-8"))
-    print(f"written to {run.results.final}")
+    run.carry_out(render)
 
 
 def render(finished: Finished, paper: pd.DataFrame) -> None:
@@ -41,8 +34,7 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
     found = trends.optima(finished.metrics, list(titles))
     timing = read_results(folder / "timing.csv")
     names = labels(finished)
-    with replacing(folder / "optima.csv") as temporary:
-        write_csv(found, temporary)
+    write_csv(found, folder / "optima.csv")
     for metric, label in (("accuracy", "query accuracy"), ("loss", "query loss (nats)")):
         marked = found if metric == "loss" else None
         trends.trends(finished.metrics, metric, label, titles, names, says, folder / f"{metric}.png", marked)

@@ -13,6 +13,7 @@ from metaser import allocator
 from metaser.bench.workloads import DOMAIN, LAMBDA_RATIO, OUTER_LR, Cell, Workload, features, table
 
 if TYPE_CHECKING:
+    from metaser.parallel import Workers
     from metaser.tasks import SpeechTasks
 
 
@@ -34,13 +35,14 @@ def tasks(workload: Workload, seed: int) -> SpeechTasks:
     return SpeechTasks(torch.from_numpy(features(workload, seed)), list(clips["emotion"]), sampler, seed)
 
 
-def prepare(cell: Cell) -> Callable[[], None]:
-    """One meta-iteration of a cell, as a function."""
+def prepare(cell: Cell, workers: Workers | None = None) -> Callable[[], None]:
+    """One meta-iteration of a cell, as a function; on a thread per core unless ``workers`` says otherwise."""
     import torch
 
     from metaser import algorithms, config, models, training
     from metaser.parallel import Workers
 
+    threads = workers or Workers()
     workload, method = cell.workload, cell.method
     ratio = LAMBDA_RATIO if method.algorithm == "regmaml" else None
     settings = config.Algorithm(
@@ -49,9 +51,9 @@ def prepare(cell: Cell) -> Callable[[], None]:
     network = models.build(workload.model, workload.input_shape, workload.outputs, cell.seed)
     learner = algorithms.build(settings, network)
     optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)
-    stream, workers, numbers = tasks(workload, cell.seed), Workers(), itertools.count(1)
+    stream, numbers = tasks(workload, cell.seed), itertools.count(1)
 
     def iteration() -> None:
-        training.meta_iteration(learner, stream, next(numbers), workload.meta_batch, optimiser, workers)
+        training.meta_iteration(learner, stream, next(numbers), workload.meta_batch, optimiser, threads)
 
     return iteration

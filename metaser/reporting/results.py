@@ -23,7 +23,7 @@ import pandas as pd
 
 from metaser.config import Experiment
 from metaser.errors import StoppedError, UnwritableError, UserError, first_line
-from metaser.files import remove_unfinished, writable_folder, write_text
+from metaser.files import remove_unfinished, replacing, writable_folder, write_text
 from metaser.parallel import available_cores
 
 #: What identifies a number; every results file begins with these columns.
@@ -224,14 +224,13 @@ class Finished:
             ["protocol", "algorithm", "target"], sort=False
         ):
             counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum", fill_value=0)
-            classes = sorted({*self.first.data.emotions, *self.first.tasks.fixed})
-            if (
-                sorted(counts.index) != classes
-                or sorted(counts.columns) != classes
-                or not (counts.sum(axis=1) > 0).all()
-            ):
+            classes, fixed, found_ones = self.first.data.emotions, self.first.tasks.fixed, set(counts.index)
+            whole = (
+                set(fixed) <= found_ones == set(counts.columns) <= {*classes, *fixed}
+            )  # few tasks may miss an emotion
+            if not whole or not (counts.sum(axis=1) > 0).all():
                 raise UserError(f"{self.folder / 'confusion.csv'}: the counts of {protocol}, {algorithm}, {target} are not "
-                                f"those of {', '.join(classes)}")  # fmt: skip
+                                f"those of {', '.join((*classes, *fixed))}")  # fmt: skip
             found[f"{protocol}, {algorithm}", self.targets[str(target)]] = counts
         return found
 
@@ -293,8 +292,9 @@ def row_of(wrong: pd.Series) -> int:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a frame with the number format of all results."""
-    frame.to_csv(path, index=False, float_format=FLOAT_FORMAT)
+    """Writes a frame with the number format of all results, whole or not at all."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format=FLOAT_FORMAT)
 
 
 def provenance(repository: Path, device: str = "cpu") -> dict[str, Any]:
@@ -338,5 +338,5 @@ def processor() -> str:
 
 
 def write_json(tree: dict[str, Any], path: Path) -> None:
-    """Writes readable JSON."""
-    path.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """Writes readable JSON, whole or not at all."""
+    write_text(path, json.dumps(tree, indent=2, sort_keys=True) + "\n")

@@ -16,6 +16,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from scipy import stats
 
+from metaser.evaluation import mean_interval
+from metaser.reporting.paired import student
 from metaser.reporting.plots import COLOURS, save
 
 #: Points of the training curve over which its loss is averaged before its least value is looked for.
@@ -105,11 +107,8 @@ def contrast(frame: pd.DataFrame, column: str, one: str, other: str) -> Contrast
     count = len(gaps)
     if count < 2:
         return Contrast(float(gaps.mean()) if count else float("nan"), float("nan"), float("nan"), count, float("nan"))
-    error, spread = float(stats.sem(gaps)), float(gaps.std(ddof=1))
     factor = float(stats.t.ppf(0.975, count - 1) + stats.t.ppf(POWER, count - 1))
-    p = float(stats.ttest_1samp(gaps, 0.0).pvalue) if spread > 0 else float(not gaps.any())
-    return Contrast(float(gaps.mean()), error * float(stats.t.ppf(0.975, count - 1)), p, count,
-                    factor * spread / count**0.5)  # fmt: skip
+    return Contrast(*mean_interval(gaps), student(gaps), count, factor * float(stats.sem(gaps)))
 
 
 def trends(
@@ -141,15 +140,13 @@ def trends(
             ]
             for number, (algorithm, name) in enumerate(names.items()):
                 rows = split[(split["algorithm"] == algorithm) & (split["metric"] == metric)]
-                line = rows.groupby("iteration")["mean"].agg(["mean", "std", "count"])
-                width = stats.t.ppf(0.975, (line["count"] - 1).clip(lower=1)) * line["std"] / line["count"] ** 0.5
+                points = rows.groupby("iteration")["mean"]
+                line, width = points.mean(), points.agg(lambda values: mean_interval(values)[1])
                 colour = COLOURS[number % len(COLOURS)]
-                axis.plot(line.index, line["mean"], color=colour, label=name)
-                axis.fill_between(
-                    line.index, line["mean"] - width, line["mean"] + width, color=colour, alpha=0.15, linewidth=0
-                )
+                axis.plot(line.index, line, color=colour, label=name)
+                axis.fill_between(line.index, line - width, line + width, color=colour, alpha=0.15, linewidth=0)
                 if found is not None:
-                    marks(axis, line["mean"], found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)], target,
+                    marks(axis, line, found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)], target,
                           colour)  # fmt: skip
             ends = here[(here["metric"] == "diverged") & here["algorithm"].isin(list(names))]
             if len(ends) and not target:

@@ -5,7 +5,6 @@ JOB is `Job` in JSON. The answer is the last line of standard output, `Found` in
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from metaser.bench import ours
-from metaser.bench.workloads import METHODS, WORKLOADS, Workload, quick
+from metaser.bench.workloads import METHODS, WORKLOADS, Cell, Workload, quick
 
 #: Bytes of the two messages from which latency and bandwidth are read.
 SMALL, LARGE = 4, 1 << 26
@@ -72,27 +71,19 @@ def work(job: Job) -> tuple[bool, Found]:
     """Times this rank's part; whether it is rank 0, and what was found."""
     import torch
 
-    from metaser import algorithms, config, models, training
+    from metaser.models import build
     from metaser.parallel import Workers
     from metaser.ranks import Ranks
 
-    workload, method = job.sized(), METHODS[job.algorithm]
-    ranks = Ranks.join(torch.device("cpu"))
-    settings = config.Algorithm(name=method.algorithm, inner_lr=workload.inner_lr, steps=method.steps)
-    network = models.build(workload.model, workload.input_shape, workload.outputs, seed=0)
-    learner = algorithms.build(settings, network)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
-    stream, numbers = ours.tasks(workload, seed=0), itertools.count(1)
-    message = sum(parameter.numel() * parameter.element_size() for parameter in learner.parameters())
+    workload, ranks = job.sized(), Ranks.join(torch.device("cpu"))
+    network = build(workload.model, workload.input_shape, workload.outputs, seed=0)
+    message = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
     def reduce(size: int) -> None:
         ranks.add_up(torch.zeros(size // 4))
 
     with Workers(job.threads or None, ranks) as workers:
-
-        def iteration() -> None:
-            training.meta_iteration(learner, stream, next(numbers), workload.meta_batch, optimiser, workers)
-
+        iteration = ours.prepare(Cell(workload, METHODS[job.algorithm]), workers)
         for _ in range(WARMUP):
             iteration()
         once = ranks.tell(timed(iteration, 1))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from metaser.allocator import tune
 from metaser.config import Experiment
 from metaser.errors import UserError, first_line, nearest
 from metaser.experiment import Going, Run
-from metaser.files import write_text
+from metaser.files import seal, write_text
 from metaser.loading import load
 from metaser.reporting.results import ResultsFolder, difference
 
@@ -70,7 +69,7 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """The hash of the identity: the same in every process and on every machine."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
+        return seal(self.identity)[:16]
 
     @property
     def folder(self) -> Path:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from metaser.files import read_json, replacing, write_text
+from metaser.files import read_json, write_text
 from metaser.reporting import results, tables
+from metaser.reporting.paired import PAIRED, paired
 from metaser.sweep.cell import Cell
 from metaser.sweep.grid import Grid
-from metaser.sweep.paired import PAIRED, paired
 from metaser.sweep.settings import Sweep
 
 #: The metrics of the table; the CSV files have all.
@@ -43,24 +43,13 @@ def merge(sweep: Sweep, grid: Grid, folder: Path, failed: Mapping[str, str]) -> 
     summary = tables.summarise(scores, tables.read_paper(grid.experiment / "paper.csv"))
     tests = paired(scores)
     facts = {cell.key: read_json(cell.results / "run.json") for cell in done}
-    write_csv(metrics[list(results.METRICS)], folder / "metrics.csv")
-    write_csv(summary, folder / "summary.csv")
-    write_csv(readable(tests), folder / "paired.csv")
+    results.write_csv(metrics[list(results.METRICS)], folder / "metrics.csv")
+    results.write_csv(summary, folder / "summary.csv")
+    results.write_csv(readable(tests), folder / "paired.csv")
     write_text(folder / "table.md", table(grid, summary, tests, facts, len(done)))
     tree = {"sweep": sweep.model_dump(mode="json"), "cells": [row(cell, facts, failed) for cell in grid.cells],
             "data": {"kind": grid.kind, "domains": grid.titles}, **results.provenance(grid.experiment, grid.device)}  # fmt: skip
-    write(folder / "run.json", lambda path: results.write_json(tree, path))
-
-
-def write(path: Path, by: Callable[[Path], None]) -> None:
-    """Lets ``by`` write a file, whole or not at all."""
-    with replacing(path) as temporary:
-        by(temporary)
-
-
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a frame with the number format of all results, whole or not at all."""
-    write(path, lambda temporary: results.write_csv(frame, temporary))
+    results.write_json(tree, folder / "run.json")
 
 
 def readable(tests: pd.DataFrame) -> pd.DataFrame:
