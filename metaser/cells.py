@@ -75,12 +75,15 @@ class Cells:
         self._samplers: dict[tuple[str, str], dict[str, EpisodeSampler]] = {}
 
     def all(self) -> list[Cell]:
-        """Every protocol × algorithm × target × seed; all targets at once where the sources are given."""
+        """Every protocol × target × seed × algorithm; all targets at once where the sources are given.
+
+        Algorithms take turns, so that whatever slows the machine for a while slows them alike.
+        """
         return [Cell(protocol, algorithm, target, seed)
                 for protocol, settings in self.settings.items()
-                for algorithm in settings.algorithms
                 for target in ([JOIN.join(self.targets)] if settings.data.sources else self.targets)
-                for seed in settings.seeds]  # fmt: skip
+                for seed in settings.seeds
+                for algorithm in settings.algorithms]  # fmt: skip
 
     def sources(self, cell: Cell) -> list[str]:
         """The domains that a cell's model is trained on."""

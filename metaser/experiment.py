@@ -246,7 +246,10 @@ class Run:
         results.write_json(self.run_json(), folder / "run.json")
 
     def _seconds(self) -> pd.DataFrame:
-        return pd.DataFrame([cell.seconds for cell in self._done])
+        """Every model's time, also as ``time_ratio`` to that of the first algorithm with the same protocol, target and seed."""
+        frame, column = pd.DataFrame([cell.seconds for cell in self._done]), "seconds_per_100_epochs"
+        first = frame.groupby(["protocol", "target", "seed"], sort=False)[column].transform(lambda times: times.iloc[0])
+        return frame.assign(time_ratio=frame[column] / first)
 
     def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""

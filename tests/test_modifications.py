@@ -14,6 +14,7 @@ from test_commands import Result, assert_refused, metaser
 from metaser.config import Study
 from metaser.errors import UserError
 from metaser.reporting import trends
+from metaser.reporting.results import Finished
 
 MODIFICATIONS = REPOSITORY / "experiments" / "modifications"
 TINY = ("training.iterations=4", "training.meta_batch=2", "training.log_every=1", "training.monitor_every=2",
@@ -44,6 +45,9 @@ def test_one_model_serves_all_targets_and_trains_on_the_sources_alone(table1: Pa
     assert len(training) == 4 * 2 * 4 * 2, "algorithms × seeds × iterations × metrics"
     timing = pd.read_csv(table1 / "timing.csv")
     assert set(timing["n_seeds"]) == {2}
+    ratios = timing[timing["metric"] == "time_ratio"].set_index("algorithm")["mean"]
+    assert ratios["fomaml"] == 1
+    assert list(ratios.index) == ["fomaml", "reptile", "regmaml", "maml"]
 
 
 def test_the_table_has_what_the_report_has(table1: Path) -> None:
@@ -66,8 +70,26 @@ def test_a_divergence_is_recorded_and_stops_no_other_model(tmp_path: Path) -> No
     assert "lambda-5" in set(tasks["algorithm"])
     page = (folder / "table.md").read_text()
     assert "1 of 1" in page
+    assert pd.read_csv(folder / "optima.csv").set_index("algorithm").loc["lambda-10", "last"].isna().all()
     assert_refused(run(tmp_path / "strict", "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]",
                        "training.divergence=error"), "diverged")  # fmt: skip
+
+
+def test_where_every_model_diverged_there_is_nothing_to_report(tmp_path: Path) -> None:
+    result = run(
+        tmp_path, "regmaml", "algorithms.regmaml.inner_lr=1e6", "algorithms.regmaml.lambda_ratio=10", "seeds=[0]"
+    )
+    assert_refused(result, "every model diverged", "inner_lr")
+
+
+def test_a_test_of_few_tasks_may_miss_an_emotion(tmp_path: Path) -> None:
+    """Two of four emotions per task, and one task: the confusion matrix has two classes, and the plots can do with it."""
+    result = run(tmp_path, "fomaml", "tasks.ways=2", "evaluation.tasks=1", "seeds=[0]")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "modifications" / "fomaml" / "synthetic"
+    counts = pd.read_csv(folder / "confusion.csv")
+    assert all(len(set(rows["true"])) == 2 for _, rows in counts.groupby("target"))
+    assert all(matrix.shape == (2, 2) for matrix in Finished(folder).confusions().values())
 
 
 @pytest.mark.parametrize(
@@ -115,6 +137,7 @@ def test_optima_are_where_the_curves_are_best() -> None:
     assert found["gap"] == pytest.approx(0.4)
     assert found["distance"] == 5
     assert np.isnan(found["diverged_at"])
+    assert np.isnan(found["last"]), "it was never tested"
 
 
 def test_contrasts_are_paired_tests() -> None:

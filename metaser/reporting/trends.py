@@ -25,7 +25,7 @@ SMOOTH = 5
 
 #: Columns of ``optima.csv``.
 OPTIMA = ("protocol", "algorithm", "target", "seed", "train_optimum", "test_optimum", "best", "at_train_optimum", "gap",
-          "distance", "diverged_at")  # fmt: skip
+          "distance", "diverged_at", "last")  # fmt: skip
 
 #: The power for which a detectable difference is given.
 POWER = 0.8
@@ -41,7 +41,8 @@ def optima(metrics: pd.DataFrame, targets: Sequence[str], metric: str = "macro_f
 
     Returns:
         A frame with the columns `OPTIMA`, a row per model and target. ``distance`` is in meta-iterations; a model that
-        diverged is judged by its curves up to there, ``diverged_at`` says where, and is NaN for all others.
+        diverged is judged by its curves up to there, ``diverged_at`` says where, and is NaN for all others. ``last`` is the
+        metric on the test tasks after the last meta-iteration, NaN for a model that diverged.
     """
     rows = []
     for (protocol, algorithm, seed), model in metrics.groupby(["protocol", "algorithm", "seed"], sort=False):
@@ -54,9 +55,10 @@ def optima(metrics: pd.DataFrame, targets: Sequence[str], metric: str = "macro_f
             if losses.empty or test.empty:
                 continue
             at, best = int(smooth.index.to_numpy()[smooth.argmin()]), int(test.index.to_numpy()[test.argmax()])
+            last = curve(model[(model["split"] == "test") & (model["target"] == target)], metric)
             chosen = test.iloc[int(np.abs(test.index.to_numpy() - at).argmin())]
             rows.append((protocol, algorithm, target, seed, at, best, test.max(), chosen, test.max() - chosen, abs(at - best),
-                         ends.iloc[0] if len(ends) else float("nan")))  # fmt: skip
+                         ends.iloc[0] if len(ends) else float("nan"), last.iloc[-1] if len(last) else float("nan")))  # fmt: skip
     return pd.DataFrame(rows, columns=list(OPTIMA))
 
 
