@@ -22,7 +22,7 @@ import torch
 
 from metaser import algorithms, models
 from metaser.cells import CellResult, Cells
-from metaser.config import Experiment, Study
+from metaser.config import Experiment
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
 from metaser.errors import UserError, nearest
@@ -33,6 +33,7 @@ from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
+from metaser.study import Study
 
 
 @dataclass(frozen=True)

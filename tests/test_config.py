@@ -11,8 +11,8 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaser.config import Study, merge
 from metaser.errors import UserError
+from metaser.study import Study, merge
 
 CONFIG = REPOSITORY / "experiments" / "fmaml" / "config.yaml"
 

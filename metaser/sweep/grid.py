@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metaser.cells import Cell as Model
-from metaser.config import Study
 from metaser.errors import UserError, nearest
 from metaser.experiment import Run
+from metaser.study import Study
 from metaser.sweep.cell import Cell, as_json, only
 from metaser.sweep.settings import Sweep, experiment_folder
 
