@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaser import algorithms, models
+from metaser import learners, models
+from metaser.algorithms.base import Sources
 from metaser.checkpoint import Checkpoints, digest
 from metaser.config import Experiment
 from metaser.corpora.selection import Selection
@@ -23,6 +24,9 @@ from metaser.training import train
 
 #: The metrics of the test curve.
 MONITORED = ("loss", "accuracy", "accuracy_emotions", "macro_f1")
+
+#: From the initial weights' seed of one member of an ensemble to the next's.
+MEMBER = 1_000_003
 
 #: What joins several domains to one name; no domain's own name holds it.
 JOIN = "+"
@@ -105,7 +109,7 @@ class Cells:
             for tested in cell.targets if tasks.speakers == "disjoint" else ():
                 table = held_out(table, tested)
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
-                          tasks.speakers)  # fmt: skip
+                          tasks.speakers, tasks.fixed_shots)  # fmt: skip
         return EpisodeSampler(table, domains, settings.data.emotions, shape, "test" if target else "train")
 
     def samplers(self, cell: Cell) -> dict[str, EpisodeSampler]:
@@ -135,18 +139,19 @@ class Cells:
         Raises:
             DivergedError: if it diverges and the settings call that a mistake.
         """
-        settings, device = self.settings[cell.protocol], features.x.device
-        algorithm = settings.algorithms[cell.algorithm]
-        training = settings.training.model_copy(update={"outer_lr": algorithm.outer_lr or settings.training.outer_lr})
+        settings, algorithm = self.of(cell), self.settings[cell.protocol].algorithms[cell.algorithm]
         emotions, samplers = list(features.table["emotion"]), self.samplers(cell)
 
         def stream(name: str, target: str = "") -> SpeechTasks:
-            return SpeechTasks(features.x, emotions, samplers[target], cell.seed, name)
+            return SpeechTasks(features.x, emotions, samplers[target], cell.seed, name,
+                               ordered=settings.tasks.order == "fixed", fixed_support=algorithm.fixed_support)  # fmt: skip
 
         outputs = settings.tasks.ways + len(settings.tasks.fixed)
         height, width = features.x.shape[1:]
-        network = models.build(settings.model.name, (height, width), outputs, cell.seed).to(device)
-        learner = algorithms.build(algorithm, network, settings.engine)
+        networks = [models.build(settings.model.name, (height, width), outputs, cell.seed + MEMBER * member)
+                    for member in range(algorithm.ensemble)]  # fmt: skip
+        learner = learners.build(algorithm, [network.to(features.x.device) for network in networks], settings.engine)
+        learner.prepare(self.clips(samplers[""], features))
         rows: list[dict[str, Any]] = []
 
         def add(target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
@@ -169,7 +174,7 @@ class Cells:
         keeper = Checkpoints(kept, rows, every)
         scores, confusion, seconds = [], [], math.nan
         try:
-            seconds = train(learner, stream("train"), training, workers, record, monitor, tick, keeper)
+            seconds = train(learner, stream("train"), settings.training, workers, record, monitor, tick, keeper)
             for target in cell.targets:
                 seen = evaluate(learner, stream("test", target), settings.evaluation.tasks, workers)
                 if not all(map(math.isfinite, seen.tasks["loss"])):
@@ -193,9 +198,20 @@ class Cells:
             "scores": scores,
             "confusion": confusion,
             "seconds": {**self.keys(cell, cell.target), "seed": cell.seed, "corpus": self.corpus(cell.target),
-                        "seconds_per_100_epochs": 100 * seconds / settings.training.iterations},
+                        "seconds_per_100_epochs": 100 * seconds / (settings.training.iterations or math.nan)},
             "weights_sha256": digest({f"{n:04}": p.detach().cpu() for n, p in enumerate(learner.parameters())}, ""),
         }  # fmt: skip
+
+    def of(self, cell: Cell) -> Experiment:
+        """A cell's settings, with what its algorithm does its own way."""
+        return self.settings[cell.protocol].of(cell.algorithm)
+
+    def clips(self, sampler: EpisodeSampler, features: FeatureSet) -> Sources:
+        """All the clips that training episodes can have."""
+        found = [(domain, name, int(row)) for domain, classes in sampler.clips.items()
+                 for name, clips in classes.items() for row in clips.rows]  # fmt: skip
+        domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
+        return Sources(features.x[rows], emotions, domains)
 
     def keys(self, cell: Cell, target: str) -> dict[str, Any]:
         """The columns `metaser.reporting.results.KEYS` of a cell's numbers on a target, or on all of its targets."""

@@ -118,6 +118,7 @@ class Tasks(Section):
         ways: N, the classes of the support set.
         fixed: The F classes that are only ever in the query set; always the last outputs, in this order.
         shots: K, support clips per class.
+        fixed_shots: Support clips per fixed class, for the algorithms that ask for them (`Algorithm.fixed_support`).
         queries: Query clips per class in training.
         fixed_queries: Query clips per fixed class in training; ``queries`` when not given.
         order: Whether a task's classes take the outputs in random order or always in the order of `Data.emotions`.
@@ -128,6 +129,7 @@ class Tasks(Section):
     ways: Annotated[int, Field(ge=2, le=MOST)]
     fixed: tuple[str, ...] = Field(default=(), strict=False)
     shots: Count
+    fixed_shots: Annotated[int, Field(ge=0, le=MOST)] = 0
     queries: Count = 5
     fixed_queries: Count | None = None
     order: Literal["permuted", "fixed"] = "permuted"
@@ -141,31 +143,52 @@ class Model(Section):
 
 
 class Algorithm(Section):
-    """A meta-learning algorithm of `metaser.algorithms`, by name, and its inner loop.
+    """An algorithm of `metaser.algorithms` or `metaser.baselines`, by name, its inner loop, and what it does its own way.
+
+    All algorithms of a run are tested on the same clips, whatever each makes of them.
 
     Attributes:
         inner_lr: α, the learning rate of the inner loop.
         outer_lr: β, the learning rate of the outer Adam; `Training.outer_lr` when not given.
         steps: Inner steps in training.
-        test_steps: Inner steps when a task is tested; ``steps`` when not given.
+        test_steps: Inner steps when a task is tested; ``steps`` when not given, and with 0 it is asked as it was trained.
         first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
         lambda_: Reg-MAML's λ, in units of α; ``lambda_ratio`` is λ/α. At most one of the two.
+        layers: What adapts when a task is tested, for the algorithms that leave it open (supervised learning).
+        fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
+        order: `Tasks.order`, where its own differs.
+        features: Its own recipe and normalisation.
+        model: Its own network.
+        iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
+        ensemble: So many networks, trained side by side from different initial weights; their probabilities are averaged.
     """
 
     name: str
     inner_lr: Rate
     outer_lr: Rate | None = None
     steps: Count
-    test_steps: Count | None = None
+    test_steps: Annotated[int, Field(ge=0, le=MOST)] | None = None
     first_order: bool = True
     lambda_: Number | None = None
     lambda_ratio: Number | None = None
+    layers: Literal["all", "head"] = "all"
+    fixed_support: bool = False
+    order: Literal["permuted", "fixed"] | None = None
+    features: Features | None = None
+    model: Model | None = None
+    iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    ensemble: Annotated[int, Field(ge=1, le=100)] = 1
 
     @model_validator(mode="after")
     def _one_lambda(self) -> Algorithm:
         if self.lambda_ is not None and self.lambda_ratio is not None:
             raise ValueError("give lambda_ or lambda_ratio, not both")
         return self
+
+    @property
+    def testing(self) -> int:
+        """Inner steps when a task is tested."""
+        return self.steps if self.test_steps is None else self.test_steps
 
 
 class Engine(Section):
@@ -250,7 +273,24 @@ class Experiment(Section):
     def _consistent(self) -> Experiment:
         distinct("seeds", self.seeds)
         distinct("tasks.fixed and data.emotions", [*self.tasks.fixed, *self.data.emotions])
+        for label, algorithm in self.algorithms.items():
+            if algorithm.fixed_support and not (self.tasks.fixed and self.tasks.fixed_shots):
+                raise ValueError(
+                    f"algorithms.{label}.fixed_support: needs tasks.fixed and tasks.fixed_shots, such as 5"
+                )
         return self
+
+    def of(self, label: str) -> Experiment:
+        """The settings as one of the algorithms has them: its own features, network, order of labels and outer loop."""
+        own = self.algorithms[label]
+        training = {"outer_lr": own.outer_lr, "iterations": own.iterations}
+        changes = {
+            "features": own.features or self.features,
+            "model": own.model or self.model,
+            "tasks": self.tasks.model_copy(update={"order": own.order or self.tasks.order}),
+            "training": self.training.model_copy(update={k: v for k, v in training.items() if v is not None}),
+        }
+        return self.model_copy(update=changes)
 
 
 def distinct(key: str, values: Sequence[object]) -> None:

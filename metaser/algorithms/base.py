@@ -37,6 +37,21 @@ class MetaGradient:
     accuracies: list[float]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """All clips that a model may be trained on.
+
+    Attributes:
+        x: ``(clips, coefficients, frames)``.
+        emotions: One class name per clip.
+        domains: One language or corpus per clip.
+    """
+
+    x: torch.Tensor
+    emotions: list[str]
+    domains: list[str]
+
+
 class Learner(ABC):
     """A network with a way to adapt it.
 
@@ -59,6 +74,9 @@ class Learner(ABC):
     def parameters(self) -> list[nn.Parameter]:
         """θ, everything that the outer loop learns."""
         return list(self.model.parameters())
+
+    def prepare(self, sources: Sources) -> None:  # noqa: B027  (most have nothing to prepare)
+        """Called once, before training; for learners that look at all clips and not at tasks."""
 
     @abstractmethod
     def meta_gradient(self, group: Group) -> MetaGradient:

@@ -26,12 +26,12 @@ class Adapted:
     Attributes:
         path: φ₀ … φ_k.
         slopes: ∇L_S(φ₀) … ∇L_S(φ_{k−1}).
-        outcome: The support set's at φ_{k−1}.
+        outcome: The support set's at φ_{k−1}; None without a step.
     """
 
     path: list[Weights]
     slopes: list[Slopes]
-    outcome: Outcome
+    outcome: Outcome | None
 
 
 class MAML(Learner):
@@ -67,7 +67,7 @@ class MAML(Learner):
         """
         adapted = [self.adapts(name) for name in self.engine.names]
         rate = self.settings.inner_lr if rate is None else rate
-        path, slopes = [start], []
+        path, slopes, outcome = [start], [], None
         for _ in range(steps):
             outcome = self.engine.outcome(path[-1], group.support, twice=keep and self.through_body)
             slopes.append(self.engine.slopes(outcome, path[-1], adapted, keep))
@@ -96,8 +96,7 @@ class MAML(Learner):
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""
         group = self.engine.group([task])
-        steps = self.settings.test_steps or self.settings.steps
-        adapted = self.adapt(group, self.engine.start(self.parameters()), steps, keep=False)
+        adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.testing, keep=False)
         with torch.no_grad():
             return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
-from metaser.features.recipes import Recipe
+from metaser.features import functionals
+from metaser.features.recipes import Functionals, Recipe
 
 
 def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
@@ -30,6 +31,8 @@ def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
     if recipe.trim_db is not None:
         waveform = trim_silence(waveform, recipe.trim_db, recipe.window, recipe.hop)
     waveform = waveform[: recipe.samples]
+    if isinstance(recipe, Functionals):
+        return functionals.compute(waveform, recipe), 1
     if recipe.fit == "resize":
         waveform = pad(waveform, (0, (recipe.samples or 0) - len(waveform)))
     frames = _torchaudio_mfcc(waveform, recipe) if recipe.backend == "torchaudio" else _psf_mfcc(waveform, recipe)

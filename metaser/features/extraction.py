@@ -77,7 +77,7 @@ def extract(
     with _threads(workers) as pool:
         key = _key(pool, paths, recipe)
         cache = cache_folder("features") / f"{key}.safetensors"
-        found = _load(cache, (len(paths), recipe.coefficients, recipe.frames))
+        found = _load(cache, (len(paths), *recipe.shape))
         if found is None:
             found = _compute_all(pool, paths, recipe, progress)
             _save(cache, *found, recipe)
@@ -123,7 +123,7 @@ def _compute_all(
     pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe, progress: Callable[[int, int], None] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``(utterances, coefficients, frames)`` and ``(utterances,)``; each worker fills its own rows."""
-    x = torch.empty(len(paths), recipe.coefficients, recipe.frames, dtype=torch.float32)
+    x = torch.empty(len(paths), *recipe.shape, dtype=torch.float32)
     lengths = torch.empty(len(paths), dtype=torch.int64)
 
     def fill(row: int) -> None:

@@ -87,6 +87,11 @@ class Recipe:
             raise self._refusal("backend", "it repeats its authors' own pipeline; give 'torchaudio'")
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """``(coefficients, frames)`` of the array."""
+        return self.coefficients, self.frames
+
+    @property
     def top(self) -> float:
         """The highest band edge in Hz."""
         return self.rate / 2 if self.f_max is None else self.f_max
@@ -98,6 +103,18 @@ class Recipe:
 
     def _refusal(self, field: str, advice: str) -> UserError:
         return UserError(f"feature recipe {self.name}: {field} cannot be {getattr(self, field)!r}; {advice}")
+
+
+@dataclass(frozen=True)
+class Functionals(Recipe):
+    """Statistics over the whole clip instead of frames: the array is ``(values, 1)``; see `metaser.features.functionals`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(values, 1)``."""
+        from metaser.features.functionals import names
+
+        return len(names(self)), 1
 
 
 def _is_number(value: object) -> bool:
@@ -120,6 +137,8 @@ RECIPES: dict[str, Recipe] = {
         # What the F-MAML authors' public code does: the first 1.0 s only, untrimmed, 20 Hz to 4 kHz.
         Recipe("fmaml-code", rate=16000, coefficients=40, frames=40, window=480, hop=160, mels=40, f_min=20.0,
                f_max=4000.0, log="ln", seconds=1.0, fit="resize"),
+        # Our choice: utterance functionals, 20 MFCC of 26 mel bands, whole clips.
+        Functionals("functionals", rate=16000, coefficients=20, frames=1, window=480, hop=160, mels=26, f_min=20.0, trim_db=40.0),
         # MetaSER (Chopra, Mathur, Sawhney, Shah, ICASSP 2021): 120 frames × 20 MFCC; the rest are librosa's defaults.
         Recipe("metaser", rate=22050, coefficients=20, frames=120, window=2048, hop=512, mels=128),
     )

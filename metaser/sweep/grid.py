@@ -51,7 +51,7 @@ class Draft(Run):
         settings = settings.model_copy(
             update={"seeds": (cell.seed,), "data": settings.data.model_copy(update={"targets": cell.targets})}
         )
-        features = self._features[cell.protocol]
+        features = self._features[settings.of(cell.algorithm).features]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
         return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
                         "features": {features.recipe.name: features.digest}})  # fmt: skip

@@ -49,6 +49,8 @@ class SpeechTasks(l2l.data.TaskDataset):
         seed: The run's seed.
         stream: ``train``, ``monitor`` or ``test``.
         num_tasks: As in learn2learn: the length, or -1 for an endless stream.
+        ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
+        fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
     """
 
     def __init__(
@@ -59,6 +61,9 @@ class SpeechTasks(l2l.data.TaskDataset):
         seed: int,
         stream: str = "train",
         num_tasks: int = -1,
+        *,
+        ordered: bool = False,
+        fixed_support: bool = False,
     ) -> None:
         utterances = Utterances(x, emotions)
         numbers = dict(enumerate(utterances.labels))
@@ -67,6 +72,7 @@ class SpeechTasks(l2l.data.TaskDataset):
             by_label.setdefault(label, []).append(row)
         super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
+        self.ordered, self.fixed_support = ordered, fixed_support
         self._next = itertools.count()
 
     def task(self, iteration: int, index: int) -> Task:
@@ -76,7 +82,12 @@ class SpeechTasks(l2l.data.TaskDataset):
     def episode(self, iteration: int, index: int) -> Episode:
         """The same, before its clips are gathered."""
         key = [self.seed, STREAMS[self.stream], iteration, index]
-        return self.sampler.draw(np.random.default_rng(key))
+        return self._draw(key)
+
+    def _draw(self, key: list[int]) -> Episode:
+        episode = self.sampler.draw(np.random.default_rng(key))
+        episode = episode.in_order(self.sampler.emotions) if self.ordered else episode
+        return episode.with_fixed_support() if self.fixed_support else episode
 
     def get_task(self, task_description: Episode) -> Task:
         """Gathers an episode's clips."""
@@ -97,7 +108,7 @@ class SpeechTasks(l2l.data.TaskDataset):
     def sample_task_description(self) -> Episode:
         """learn2learn's hook for an endless stream: the next episode of iteration 0."""
         key = [self.seed, STREAMS[self.stream], 0, next(self._next)]
-        return self.sampler.draw(np.random.default_rng(key))
+        return self._draw(key)
 
     def __getitem__(self, i: int) -> Task:
         if self.num_tasks == -1:
