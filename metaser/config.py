@@ -142,6 +142,24 @@ class Model(Section):
     name: str
 
 
+class Gaussian(Section):
+    """Options of `metaser.baselines.gaussian`.
+
+    Attributes:
+        prior: k, the support clips that the sources' mean of a class is worth.
+        own: a, the support set's share of the covariance.
+        shrinkage: ρ, how far the covariance is drawn to a multiple of the identity.
+        temperature: What log-likelihoods are multiplied by: many correlated features make them far too sure.
+        unlabelled: What an unlabelled query clip is worth, in support clips; 0 for an inductive classifier.
+    """
+
+    prior: Annotated[Number, Field(gt=0, le=1e6)] = 10.0
+    own: Annotated[Number, Field(ge=0, le=1)] = 0.3
+    shrinkage: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    temperature: Rate = 0.3
+    unlabelled: Annotated[Number, Field(ge=0, le=1)] = 0.3
+
+
 class Algorithm(Section):
     """An algorithm of `metaser.algorithms` or `metaser.baselines`, by name, its inner loop, and what it does its own way.
 
@@ -160,6 +178,7 @@ class Algorithm(Section):
         features: Its own recipe and normalisation.
         model: Its own network.
         iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
+        gaussian: Options of the Gaussian classifier.
         ensemble: So many networks, trained side by side from different initial weights; their probabilities are averaged.
     """
 
@@ -177,6 +196,7 @@ class Algorithm(Section):
     features: Features | None = None
     model: Model | None = None
     iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    gaussian: Gaussian | None = None
     ensemble: Annotated[int, Field(ge=1, le=100)] = 1
 
     @model_validator(mode="after")

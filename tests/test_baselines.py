@@ -228,3 +228,63 @@ def test_the_mlp_takes_functionals() -> None:
     assert net(torch.randn(3, 327, 1)).shape == (3, 7)
     assert sum(p.numel() for p in net.parameters()) == 327 * 128 + 128 * 3 + 128 * 64 + 64 * 3 + 64 * 7 + 7
     assert np.isfinite(net(torch.zeros(2, 327, 1)).detach().numpy()).all()
+
+
+def gaussian_of(task: Task, sources: Sources, **options: float) -> np.ndarray:
+    learner = learner_of("gaussian", network("tanh", task), gaussian=options)
+    learner.prepare(sources)
+    return learner.predict(task).double().softmax(dim=1).numpy()
+
+
+def test_without_the_sources_the_gaussian_classifier_is_linear_discriminant_analysis() -> None:
+    """A prior worth nothing, the support set's own covariance, hardly shrunk: scikit-learn's LDA."""
+    task = toy_task(shape=(3, 1), shots=20, queries=6)
+    found = gaussian_of(task, sources_for(task), prior=1e-9, own=1.0, shrinkage=1e-9, temperature=1.0, unlabelled=0.0)
+    model = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3)
+    model.fit(task.support_x[:, :, 0], task.support_y)
+    # scikit-learn divides the scatter by n, this by n − classes: the same after scaling the logits.
+    scores = model.decision_function(task.query_x[:, :, 0]) * (60 - 3) / 60
+    right = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    assert found == pytest.approx(right, abs=1e-5)
+
+
+def test_with_an_endless_prior_the_support_set_does_not_matter() -> None:
+    task = toy_task(shape=(3, 1), shots=4)
+    sources, options = sources_for(task), {"prior": 1e6, "own": 0.0, "unlabelled": 0.0}
+    other = replace(task, support_x=-3 * task.support_x)
+    assert gaussian_of(task, sources, **options) == pytest.approx(gaussian_of(other, sources, **options), abs=1e-4)
+
+
+def test_a_fixed_class_stays_where_the_sources_have_it() -> None:
+    """Three classes adapt to clips moved far away; the fixed one, which did not move, is still found."""
+    task = toy_task(shape=(3, 1), shots=8, fixed=1)
+    sources = sources_for(task)
+    moved = task.query_y < 3
+    away = replace(
+        task, support_x=task.support_x - 4, query_x=torch.where(moved[:, None, None], task.query_x - 4, task.query_x)
+    )
+    found = gaussian_of(away, sources, unlabelled=0.0, prior=1.0).argmax(axis=1)
+    assert (found[~moved.numpy()] == 3).all()
+
+
+def test_unlabelled_clips_count_by_their_probability() -> None:
+    """One step by hand equals the classifier with as many steps, when their weight tends to 0; and with weight it differs."""
+    task = toy_task(shape=(3, 1), shots=2, queries=30)
+    sources = sources_for(task)
+    none, tiny, some = (gaussian_of(task, sources, unlabelled=weight) for weight in (0.0, 1e-9, 1.0))
+    assert tiny == pytest.approx(none, abs=1e-6)
+    assert np.abs(some - none).max() > 1e-3
+
+
+def test_a_gaussian_classifiers_answer_depends_on_no_other_query_clip_when_inductive() -> None:
+    task = toy_task(shape=(3, 1), shots=3)
+    sources = sources_for(task)
+    alone = replace(task, query_x=task.query_x[:1], query_y=task.query_y[:1])
+    whole = gaussian_of(task, sources, unlabelled=0.0)
+    assert gaussian_of(alone, sources, unlabelled=0.0) == pytest.approx(whole[:1], abs=1e-6)
+
+
+def test_no_gradient_trains_it() -> None:
+    task = toy_task()
+    with pytest.raises(UserError, match="iterations: 0"):
+        meta(learner_of("gaussian", network("tanh", task)), task)

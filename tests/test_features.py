@@ -449,3 +449,12 @@ def test_statistics_are_in_float64():
     x = np.array([[[-6397.6821, -6446.0]]], dtype=np.float32)
     scores = normalise(feature_set(x, [2], ["a"]), "utterance").x.numpy().ravel()
     assert scores == pytest.approx([1, -1], abs=1e-6)
+
+
+def test_silence_is_measured_by_all_the_speech_and_by_no_clip_of_its_own():
+    x = torch.tensor([[[1.0, 3.0]], [[5.0, 7.0]], [[100.0, 300.0]]])
+    features = feature_set(x, [2, 2, 2], ["a", "b", "session"], emotion=["anger", "fear", "silence"])
+    found = normalise(features, "speaker").x
+    speech = np.array([1.0, 3.0, 5.0, 7.0])
+    assert found[:2, 0].tolist() == [[-1.0, 1.0], [-1.0, 1.0]]
+    assert found[2, 0].tolist() == pytest.approx(((np.array([100, 300]) - speech.mean()) / speech.std()).tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metaser.algorithms.base import Learner
 from metaser.baselines.classical import Classical
+from metaser.baselines.gaussian import Gaussian
 from metaser.baselines.protonet import ProtoNet
 from metaser.baselines.supervised import Supervised
 
@@ -11,4 +12,5 @@ BASELINES: dict[str, type[Learner]] = {
     "supervised": Supervised,
     "protonet": ProtoNet,
     "classical": Classical,
+    "gaussian": Gaussian,
 }
