@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaser.errors import UserError
 from metaser.features import compute, functionals, recipe
 
 RECIPE = recipe("functionals")
@@ -78,3 +79,10 @@ def test_statistics_are_numpys(hops: int, seed: int) -> None:
     assert found["p90"] == pytest.approx(np.quantile(tracks, 0.9, axis=1))
     change = np.abs(tracks[:, 1:] - tracks[:, :-1]).mean(axis=1) if hops > 1 else np.zeros(3)
     assert found["delta"] == pytest.approx(change)
+
+
+def test_functionals_are_computed_one_way_only() -> None:
+    with pytest.raises(
+        UserError, match="backend cannot be 'python_speech_features'; functionals know 'torchaudio' only"
+    ):
+        recipe("functionals", backend="python_speech_features")

@@ -107,7 +107,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Functionals(Recipe):
-    """Statistics over the whole clip instead of frames: the array is ``(values, 1)``; see `metaser.features.functionals`."""
+    """Statistics over the whole clip instead of frames: the array is ``(values, 1)``; see `metaser.features.functionals`.
+
+    Raises:
+        UserError: as `Recipe`, and for another backend or padding than theirs.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, only in (("backend", "torchaudio"), ("padding", "constant"), ("log", "db"), ("fit", "crop")):
+            if getattr(self, field) != only:
+                raise self._refusal(field, f"functionals know {only!r} only")
 
     @property
     def shape(self) -> tuple[int, int]:
