@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,17 @@ class Cells:
         scores, confusion, seconds = [], [], math.nan
         try:
             seconds = train(learner, stream("train"), settings.training, workers, record, monitor, tick, keeper)
+            learner.finish(partial(stream("train").task, 0))  # training itself begins with iteration 1
             for target in cell.targets:
                 seen = evaluate(learner, stream("test", target), settings.evaluation.tasks, workers)
                 if not all(map(math.isfinite, seen.tasks["loss"])):
                     raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
                                         f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
+                for steps in settings.evaluation.steps if learner.stepwise else ():
+                    curve = evaluate(
+                        learner.after(steps), monitors[target], settings.training.monitor_tasks, workers
+                    ).tasks
+                    add(target, "steps", steps, {name: list(curve[name]) for name in MONITORED})
                 tested = {str(name): list(values.dropna()) for name, values in seen.tasks.items()}
                 add(target, "test", settings.training.iterations, tested)
                 own = {**self.keys(cell, target), "seed": cell.seed}

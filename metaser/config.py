@@ -173,6 +173,9 @@ class Algorithm(Section):
         first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
         lambda_: Reg-MAML's λ, in units of α; ``lambda_ratio`` is λ/α. At most one of the two.
         layers: What adapts when a task is tested, for the algorithms that leave it open (supervised learning).
+        statistics: Whose batch statistics a query set is normalised by: its own, which is transductive, or the support set's.
+        mask_fixed: F-MAML: the support loss is over the outputs of the support set's classes alone.
+        calibrate: F-MAML: what is added to the fixed classes' logits is chosen on training tasks, after training.
         fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
         order: `Tasks.order`, where its own differs.
         features: Its own recipe and normalisation.
@@ -191,6 +194,9 @@ class Algorithm(Section):
     lambda_: Number | None = None
     lambda_ratio: Number | None = None
     layers: Literal["all", "head"] = "all"
+    statistics: Literal["query", "support"] = "query"
+    mask_fixed: bool = False
+    calibrate: bool = False
     fixed_support: bool = False
     order: Literal["permuted", "fixed"] | None = None
     features: Features | None = None
@@ -264,16 +270,22 @@ class Evaluation(Section):
         queries: Query clips per class, where the class has that many.
         min_queries: The fewest with which a class is still tested; below that the run is refused.
         fixed_queries: Query clips per fixed class; ``queries`` when not given.
+        steps: Numbers of inner steps for the curve over them, on ``training.monitor_tasks`` tasks; it is shown, and chooses
+            nothing.
     """
 
     tasks: Count = 100
     queries: Count = 25
     min_queries: Count = 10
     fixed_queries: Count | None = None
+    steps: tuple[Annotated[int, Field(ge=0, le=MOST)], ...] = Field(default=(), strict=False)
 
 
 class Experiment(Section):
-    """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA."""
+    """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA.
+
+    ``compare`` names the algorithms that take part, of those that there are; all of them when empty.
+    """
 
     experiment: Name
     variant: Part = ""
@@ -285,6 +297,7 @@ class Experiment(Section):
     tasks: Tasks
     model: Model
     algorithms: dict[Name, Algorithm] = Field(min_length=1)
+    compare: tuple[Name, ...] = Field(default=(), strict=False)
     training: Training
     engine: Engine = Engine()
     evaluation: Evaluation = Evaluation()
@@ -292,6 +305,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         distinct("seeds", self.seeds)
+        distinct("compare", self.compare)
         distinct("tasks.fixed and data.emotions", [*self.tasks.fixed, *self.data.emotions])
         for label, algorithm in self.algorithms.items():
             if algorithm.fixed_support and not (self.tasks.fixed and self.tasks.fixed_shots):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ class Ensemble(Learner):
     def __init__(self, members: Sequence[Learner]) -> None:
         self.members = tuple(members)
         self.model, self.settings, self.engine = members[0].model, members[0].settings, members[0].engine
+        self.stepwise = members[0].stepwise
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of one member after another."""
@@ -51,12 +52,21 @@ class Ensemble(Learner):
         for member in self.members:
             member.prepare(sources)
 
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Finishes each."""
+        for member in self.members:
+            member.finish(task)
+
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Each member's own; losses and accuracies are the members' means."""
         found = [member.meta_gradient(group) for member in self.members]
         losses, accuracies = ([sum(values) / len(found) for values in zip(*column, strict=True)]
                               for column in ([one.losses for one in found], [one.accuracies for one in found]))  # fmt: skip
         return MetaGradient(tuple(gradient for one in found for gradient in one.gradients), losses, accuracies)
+
+    def after(self, steps: int) -> Ensemble:
+        """See `Learner.after`."""
+        return Ensemble([member.after(steps) for member in self.members])
 
     def predict(self, task: Task) -> torch.Tensor:
         """The logarithm ``(queries, N+F)`` of the mean of the members' probabilities."""

@@ -87,10 +87,23 @@ class Study:
         for text in overrides:
             tree = merge(tree, parse_override(text))
         tree = merge(tree, {"variant": variant, "protocol": protocol})
+        tree = self._compared(tree)
         try:
             return Experiment.model_validate(tree)
         except ValidationError as error:
             raise UserError(f"{self.path}: {explain(error)}") from None
+
+    def _compared(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """The settings with the algorithms that ``compare`` names only, in its order."""
+        labels, known = tree.get("compare"), tree.get("algorithms")
+        if not labels or not isinstance(labels, list) or not isinstance(known, dict):
+            return tree
+        for label in labels:
+            if label not in known:
+                raise UserError(
+                    f"{self.path}: compare: no algorithm {shown(label)}; {nearest(str(label), map(str, known))}"
+                )
+        return {**tree, "algorithms": {label: known[label] for label in labels}}
 
     def _fitting(self, overlay: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
         """A protocol's overlay without what it says of algorithms that only other variants have."""

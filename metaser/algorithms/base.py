@@ -7,8 +7,11 @@ the terms of `metaser.engine.Engine`, which decides how many tasks go together.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
@@ -65,6 +68,8 @@ class Learner(ABC):
 
     #: Whether an inner step scales all of a weight's gradient by one rate.
     one_rate = True
+    #: Whether a task is adapted to step by step, so that one can ask how it goes with their number.
+    stepwise = False
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
@@ -78,6 +83,9 @@ class Learner(ABC):
     def prepare(self, sources: Sources) -> None:  # noqa: B027  (most have nothing to prepare)
         """Called once, before training; for learners that look at all clips and not at tasks."""
 
+    def finish(self, task: Callable[[int], Task]) -> None:  # noqa: B027
+        """Called once, after training, with training tasks by number that were not trained on."""
+
     @abstractmethod
     def meta_gradient(self, group: Group) -> MetaGradient:
         """The group's meta-gradient at the current parameters."""
@@ -85,6 +93,12 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, task: Task) -> torch.Tensor:
         """Logits ``(queries, N+F)`` of the query set after `config.Algorithm.test_steps` of adaptation."""
+
+    def after(self, steps: int) -> Self:
+        """The same learner, with so many steps when a task is tested; parameters are shared."""
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(update={"test_steps": steps})
+        return other
 
     def query_gradient(self, group: Group, at: Weights, by: Weights | None = None) -> MetaGradient:
         """The gradient of the query losses at the weights ``at`` with respect to ``by``, which they depend on.

@@ -15,6 +15,7 @@ from torch import nn
 from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient
 from metaser.engine import Group, Outcome, Slopes, TaskEngine, Weights
+from metaser.errors import UserError
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
@@ -42,11 +43,14 @@ class MAML(Learner):
     """
 
     first_order = False
+    stepwise = True
     #: Whether second derivatives pass through the network's body; if not, its layers need not provide any.
     through_body = True
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         super().__init__(model, settings, options)
+        if settings.statistics == "support" and not isinstance(self.engine, TaskEngine):
+            raise UserError("statistics: support goes one task at a time; use engine.layout: task")
         self.maml = l2l.algorithms.MAML(model, lr=settings.inner_lr, first_order=self.first_order)
 
     def adapts(self, name: str) -> bool:
@@ -98,6 +102,9 @@ class MAML(Learner):
         group = self.engine.group([task])
         adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.testing, keep=False)
         with torch.no_grad():
+            if self.settings.statistics == "support":
+                assert isinstance(self.engine, TaskEngine), "checked when it was built"
+                return self.engine.conditioned(adapted.path[-1], group)
             return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
 
 
