@@ -16,7 +16,7 @@ from metaser.config import Experiment
 from metaser.corpora.selection import Selection
 from metaser.errors import DivergedError
 from metaser.evaluation import evaluate, mean_interval
-from metaser.features import FeatureSet
+from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
@@ -145,14 +145,16 @@ class Cells:
 
         def stream(name: str, target: str = "") -> SpeechTasks:
             return SpeechTasks(features.x, emotions, samplers[target], cell.seed, name,
-                               ordered=settings.tasks.order == "fixed", fixed_support=algorithm.fixed_support)  # fmt: skip
+                               ordered=settings.tasks.order == "fixed", fixed_support=algorithm.fixed_support,
+                               by_support=by_support)  # fmt: skip
 
         outputs = settings.tasks.ways + len(settings.tasks.fixed)
         height, width = features.x.shape[1:]
         networks = [models.build(settings.model.name, (height, width), outputs, cell.seed + MEMBER * member)
                     for member in range(algorithm.ensemble)]  # fmt: skip
         learner = learners.build(algorithm, [network.to(features.x.device) for network in networks], settings.engine)
-        learner.prepare(self.clips(samplers[""], features))
+        by_support = settings.features.normalise == "support"
+        learner.prepare(self.clips(samplers[""], features, by_support))
         rows: list[dict[str, Any]] = []
 
         def add(target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
@@ -213,11 +215,12 @@ class Cells:
         """A cell's settings, with what its algorithm does its own way."""
         return self.settings[cell.protocol].of(cell.algorithm)
 
-    def clips(self, sampler: EpisodeSampler, features: FeatureSet) -> Sources:
-        """All the clips that training episodes can have."""
+    def clips(self, sampler: EpisodeSampler, features: FeatureSet, by_language: bool) -> Sources:
+        """All the clips that training episodes can have; those of tasks that their support sets normalise, by language."""
         found = [(domain, name, int(row)) for domain, classes in sampler.clips.items()
                  for name, clips in classes.items() for row in clips.rows]  # fmt: skip
         domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
+        features = normalise(features, "language") if by_language else features
         return Sources(features.x[rows], emotions, domains)
 
     def keys(self, cell: Cell, target: str) -> dict[str, Any]:

@@ -52,11 +52,13 @@ class Collection(Section):
         corpora: Registered names, or custom corpora.
         at_least: How many of them must be there; all of them when not given.
         neutral: For corpora without neutral clips: where the fixed class may borrow them, the first that is there.
+        own_neutral: If not, all borrow, and the corpora's own neutral clips are left out.
     """
 
     corpora: tuple[str | CustomCorpus, ...] = Field(min_length=1, strict=False)
     at_least: Count | None = None
     neutral: tuple[str, ...] = Field(default=(), strict=False)
+    own_neutral: bool = True
 
     @model_validator(mode="after")
     def _possible(self) -> Collection:
@@ -107,7 +109,7 @@ class Features(Section):
 
     recipe: str
     backend: Literal["torchaudio", "python_speech_features"] = "torchaudio"
-    normalise: Literal["none", "utterance", "speaker"] = "none"
+    normalise: Literal["none", "utterance", "speaker", "language", "support"] = "none"
 
 
 class Tasks(Section):

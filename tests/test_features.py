@@ -462,3 +462,14 @@ def test_silence_is_measured_by_all_the_speech_and_by_no_clip_of_its_own():
     speech = np.array([1.0, 3.0, 5.0, 7.0])
     assert found[:2, 0].tolist() == [[-1.0, 1.0], [-1.0, 1.0]]
     assert found[2, 0].tolist() == pytest.approx(((np.array([100, 300]) - speech.mean()) / speech.std()).tolist())
+
+
+def test_a_language_is_normalised_as_a_whole_and_the_support_set_elsewhere():
+    x = torch.tensor([[[1.0, 3.0]], [[5.0, 7.0]], [[2.0, 4.0]]])
+    features = feature_set(x, [2, 2, 2], ["a", "b", "c"], language=["de", "de", "it"])
+    found = normalise(features, "language").x
+    assert found[:2].flatten().tolist() == pytest.approx(
+        [-1.5 / 1.25**0.5, -0.5 / 1.25**0.5, 0.5 / 1.25**0.5, 1.5 / 1.25**0.5]
+    )
+    assert found[2].flatten().tolist() == [-1.0, 1.0]
+    assert normalise(features, "support") is features

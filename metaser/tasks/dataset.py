@@ -50,6 +50,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         stream: ``train``, ``monitor`` or ``test``.
         num_tasks: As in learn2learn: the length, or -1 for an endless stream.
         ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
+        by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
         fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
     """
 
@@ -63,6 +64,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         num_tasks: int = -1,
         *,
         ordered: bool = False,
+        by_support: bool = False,
         fixed_support: bool = False,
     ) -> None:
         utterances = Utterances(x, emotions)
@@ -72,7 +74,7 @@ class SpeechTasks(l2l.data.TaskDataset):
             by_label.setdefault(label, []).append(row)
         super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
-        self.ordered, self.fixed_support = ordered, fixed_support
+        self.ordered, self.by_support, self.fixed_support = ordered, by_support, fixed_support
         self._next = itertools.count()
 
     def task(self, iteration: int, index: int) -> Task:
@@ -93,10 +95,15 @@ class SpeechTasks(l2l.data.TaskDataset):
         """Gathers an episode's clips."""
         episode = task_description
         support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
+        support_x, query_x = self.x[support], self.x[query]
+        if self.by_support:
+            variance, mean = torch.var_mean(support_x, dim=(0, 2), keepdim=True, correction=0)
+            deviation = torch.where(variance > 0, variance, 1).sqrt()
+            support_x, query_x = (support_x - mean) / deviation, (query_x - mean) / deviation
         return Task(
-            support_x=self.x[support],
+            support_x=support_x,
             support_y=torch.from_numpy(episode.support_y).to(self.x.device),
-            query_x=self.x[query],
+            query_x=query_x,
             query_y=torch.from_numpy(episode.query_y).to(self.x.device),
             classes=episode.classes,
             fixed=episode.fixed,
