@@ -257,8 +257,7 @@ class Run:
 
     def pace(self) -> dict[str, float]:
         """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
-        frame = self._seconds()
-        frame = frame.dropna(subset="seconds_per_100_epochs")  # a model that diverged has no time
+        frame = self._seconds().dropna(subset="seconds_per_100_epochs")  # a model that diverged has no time
         medians = frame.groupby(frame["protocol"] + "/" + frame["algorithm"])["seconds_per_100_epochs"].median()
         return {str(name): round(float(value), 3) for name, value in medians.items()}
 

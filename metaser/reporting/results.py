@@ -224,10 +224,9 @@ class Finished:
             ["protocol", "algorithm", "target"], sort=False
         ):
             counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum", fill_value=0)
-            classes, fixed, found_ones = self.first.data.emotions, self.first.tasks.fixed, set(counts.index)
-            whole = (
-                set(fixed) <= found_ones == set(counts.columns) <= {*classes, *fixed}
-            )  # few tasks may miss an emotion
+            classes, fixed = self.first.data.emotions, self.first.tasks.fixed
+            # Few tasks may miss an emotion, but no fixed class.
+            whole = set(fixed) <= set(counts.index) == set(counts.columns) <= {*classes, *fixed}
             if not whole or not (counts.sum(axis=1) > 0).all():
                 raise UserError(f"{self.folder / 'confusion.csv'}: the counts of {protocol}, {algorithm}, {target} are not "
                                 f"those of {', '.join((*classes, *fixed))}")  # fmt: skip
