@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, and the weights' digest."""
+    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, what was
+    chosen on the sources, and the weights' digest."""
 
     rows: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     confusion: list[dict[str, Any]]
     seconds: dict[str, Any]
+    chosen: dict[str, float]
     weights_sha256: str
 
 
@@ -95,23 +98,29 @@ class Cells:
         chosen = self.settings[cell.protocol].data.sources or self.speech.domains
         return [domain for domain in chosen if domain not in cell.targets]
 
-    def sampler(self, cell: Cell, target: str = "") -> EpisodeSampler:
-        """The test episodes of one of a cell's targets, or its training episodes when none is named.
+    def sampler(self, cell: Cell, target: str = "", as_tested: bool = False) -> EpisodeSampler:
+        """The test episodes of one of a cell's targets, or episodes of its sources when none is named.
+
+        Args:
+            cell: The cell.
+            target: One of its targets.
+            as_tested: Episodes of the sources, too, have the test's number of queries.
 
         Raises:
             UserError: if a class has too few clips.
         """
         settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
         tasks, table = settings.tasks, self.speech.table
-        if target:
-            domains, queries, least, fixed = [target], test.queries, test.min_queries, test.fixed_queries
+        if target or as_tested:
+            queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
         else:
-            domains, queries, least, fixed = self.sources(cell), tasks.queries, tasks.queries, tasks.fixed_queries
-            for tested in cell.targets if tasks.speakers == "disjoint" else ():
-                table = held_out(table, tested)
+            queries, least, fixed = tasks.queries, tasks.queries, tasks.fixed_queries
+        for tested in cell.targets if tasks.speakers == "disjoint" and not target else ():
+            table = held_out(table, tested)
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
                           tasks.speakers, tasks.fixed_shots)  # fmt: skip
-        return EpisodeSampler(table, domains, settings.data.emotions, shape, "test" if target else "train")
+        domains, part = ([target], "test") if target else (self.sources(cell), "train")
+        return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
     def samplers(self, cell: Cell) -> dict[str, EpisodeSampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.
@@ -143,8 +152,8 @@ class Cells:
         settings, algorithm = self.of(cell), self.settings[cell.protocol].algorithms[cell.algorithm]
         emotions, samplers = list(features.table["emotion"]), self.samplers(cell)
 
-        def stream(name: str, target: str = "") -> SpeechTasks:
-            return SpeechTasks(features.x, emotions, samplers[target], cell.seed, name,
+        def stream(name: str, sampler: EpisodeSampler) -> SpeechTasks:
+            return SpeechTasks(features.x, emotions, sampler, cell.seed, name,
                                ordered=settings.tasks.order == "fixed", fixed_support=algorithm.fixed_support,
                                by_support=by_support)  # fmt: skip
 
@@ -154,7 +163,9 @@ class Cells:
                     for member in range(algorithm.ensemble)]  # fmt: skip
         learner = learners.build(algorithm, [network.to(features.x.device) for network in networks], settings.engine)
         by_support = settings.features.normalise == "support"
+        began = time.perf_counter()
         learner.prepare(self.clips(samplers[""], features, by_support))
+        around = time.perf_counter() - began  # what of the training is outside the loop
         rows: list[dict[str, Any]] = []
 
         def add(target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
@@ -167,7 +178,11 @@ class Cells:
         def record(iteration: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
             add(cell.target, "train", iteration, {"loss": losses, "accuracy": accuracies})
 
-        monitors = {target: stream("monitor", target) for target in cell.targets}
+        @lru_cache(maxsize=1)
+        def choice() -> SpeechTasks:  # few learners ask for it, and a source may be too small for it
+            return stream("choice", self.sampler(cell, as_tested=True))
+
+        monitors = {target: stream("monitor", samplers[target]) for target in cell.targets}
 
         def monitor(iteration: int) -> None:
             for target, tasks in monitors.items():
@@ -177,10 +192,14 @@ class Cells:
         keeper = Checkpoints(kept, rows, every)
         scores, confusion, seconds = [], [], math.nan
         try:
-            seconds = train(learner, stream("train"), settings.training, workers, record, monitor, tick, keeper)
-            learner.finish(partial(stream("train").task, 0))  # training itself begins with iteration 1
+            seconds = train(
+                learner, stream("train", samplers[""]), settings.training, workers, record, monitor, tick, keeper
+            )
+            began = time.perf_counter()
+            learner.finish(lambda number: choice().task(0, number))
+            around += time.perf_counter() - began
             for target in cell.targets:
-                seen = evaluate(learner, stream("test", target), settings.evaluation.tasks, workers)
+                seen = evaluate(learner, stream("test", samplers[target]), settings.evaluation.tasks, workers)
                 if not all(map(math.isfinite, seen.tasks["loss"])):
                     raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
                                         f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
@@ -207,7 +226,9 @@ class Cells:
             "scores": scores,
             "confusion": confusion,
             "seconds": {**self.keys(cell, cell.target), "seed": cell.seed, "corpus": self.corpus(cell.target),
-                        "seconds_per_100_epochs": 100 * seconds / (settings.training.iterations or math.nan)},
+                        "seconds_per_100_epochs": 100 * seconds / (settings.training.iterations or math.nan),
+                        "seconds_to_train": around + seconds},
+            "chosen": dict(learner.chosen),
             "weights_sha256": digest({f"{n:04}": p.detach().cpu() for n, p in enumerate(learner.parameters())}, ""),
         }  # fmt: skip
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from itertools import product
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -144,22 +145,50 @@ class Model(Section):
     name: str
 
 
+class GaussianOptions(NamedTuple):
+    """One value for each option of `Gaussian`."""
+
+    own: float
+    shrinkage: float
+    prior: float
+    temperature: float
+    unlabelled: float
+    fixed: float
+
+
+def listed(value: object) -> object:
+    """One value stands for a list of it."""
+    return [value] if isinstance(value, int | float | str) else value
+
+
+Many = Field(min_length=1, max_length=20, strict=False)
+Shares = Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], BeforeValidator(listed), Many]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), Many]
+Offsets = Annotated[tuple[Annotated[Number, Field(ge=-100, le=100)], ...], BeforeValidator(listed), Many]
+
+
 class Gaussian(Section):
-    """Options of `metaser.baselines.gaussian`.
+    """Options of `metaser.baselines.gaussian`; where there are several values, they are chosen on the sources.
 
     Attributes:
-        prior: k, the support clips that the sources' mean of a class is worth.
         own: a, the support set's share of the covariance.
-        shrinkage: ρ, how far the covariance is drawn to a multiple of the identity.
+        shrinkage: ρ, how far the covariance is drawn to its diagonal.
+        prior: k, the support clips that the sources' mean of a class is worth.
         temperature: What log-likelihoods are multiplied by: many correlated features make them far too sure.
         unlabelled: What an unlabelled query clip is worth, in support clips; 0 for an inductive classifier.
+        fixed: What is added to the fixed classes' logits.
     """
 
-    prior: Annotated[Number, Field(gt=0, le=1e6)] = 10.0
-    own: Annotated[Number, Field(ge=0, le=1)] = 0.3
-    shrinkage: Annotated[Number, Field(gt=0, le=1)] = 0.3
-    temperature: Rate = 0.3
-    unlabelled: Annotated[Number, Field(ge=0, le=1)] = 0.3
+    own: Shares = (0.3,)
+    shrinkage: Shares = (0.5,)
+    prior: Rates = (10.0,)
+    temperature: Rates = (0.3,)
+    unlabelled: Shares = (0.3,)
+    fixed: Offsets = (0.0,)
+
+    def grid(self) -> list[GaussianOptions]:
+        """All combinations; the first is of the first values."""
+        return [GaussianOptions(*each) for each in product(*(getattr(self, name) for name in GaussianOptions._fields))]
 
 
 class Algorithm(Section):

@@ -270,6 +270,8 @@ class Run:
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
             "seconds_per_100_epochs": self.pace(),
+            "chosen": {"/".join([*(str(cell.seconds[key]) for key in ("protocol", "algorithm", "target", "seed"))]): cell.chosen
+                       for cell in self._done if cell.chosen},
             "weights_sha256": [cell.weights_sha256 for cell in self._done],
             "ranks": self.ranks.count,
             "wall_seconds": round(time.monotonic() - self._started, 1),

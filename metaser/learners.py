@@ -56,6 +56,8 @@ class Ensemble(Learner):
         """Finishes each."""
         for member in self.members:
             member.finish(task)
+        self.chosen = {f"{number}.{name}": value for number, member in enumerate(self.members)
+                       for name, value in member.chosen.items()}  # fmt: skip
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Each member's own; losses and accuracies are the members' means."""

@@ -10,6 +10,7 @@ import torch
 from conftest import EMOTIONS, toy_task, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaser import config, learners, models
-from metaser.algorithms.base import Sources
+from metaser.algorithms.base import Learner, Sources
 from metaser.errors import UserError
 from metaser.tasks import Task
 
@@ -230,7 +231,7 @@ def test_the_mlp_takes_functionals() -> None:
     assert np.isfinite(net(torch.zeros(2, 327, 1)).detach().numpy()).all()
 
 
-def gaussian_of(task: Task, sources: Sources, **options: float) -> np.ndarray:
+def gaussian_of(task: Task, sources: Sources, **options: float | list[float]) -> np.ndarray:
     learner = learner_of("gaussian", network("tanh", task), gaussian=options)
     learner.prepare(sources)
     return learner.predict(task).double().softmax(dim=1).numpy()
@@ -282,6 +283,71 @@ def test_a_gaussian_classifiers_answer_depends_on_no_other_query_clip_when_induc
     alone = replace(task, query_x=task.query_x[:1], query_y=task.query_y[:1])
     whole = gaussian_of(task, sources, unlabelled=0.0)
     assert gaussian_of(alone, sources, unlabelled=0.0) == pytest.approx(whole[:1], abs=1e-6)
+
+
+def test_means_and_covariance_are_those_of_the_formulas() -> None:
+    """One inductive answer by hand, with every option at work."""
+    task = toy_task(shape=(4, 1), shots=5, fixed=1)
+    sources = sources_for(task)
+    a, rho, k, temperature, fixed = 0.4, 0.2, 3.0, 0.7, -0.5
+    found = gaussian_of(
+        task, sources, own=a, shrinkage=rho, prior=k, temperature=temperature, unlabelled=0.0, fixed=fixed
+    )
+    x, names = sources.x[:, :, 0].double().numpy().clip(-5, 5), np.array(sources.emotions)
+    known = np.stack([x[names == name].mean(axis=0) for name in task.classes])
+    support, y = task.support_x[:, :, 0].double().numpy().clip(-5, 5), task.support_y.numpy()
+    own = np.stack([support[y == c].mean(axis=0) for c in range(3)])
+    means = np.concatenate([(5 * own + k * known[:3]) / (5 + k), known[3:]])
+    inside = np.concatenate([x[names == name] - known[c] for c, name in enumerate(task.classes[:3])])
+    pooled = inside.T @ inside / len(inside)
+    residuals = support - own[y]
+    mixed = (1 - a) * pooled + a * residuals.T @ residuals / (len(residuals) - 3)
+    inverse = np.linalg.inv((1 - rho) * mixed + rho * np.diag(np.diag(pooled)))
+    query = task.query_x[:, :, 0].double().numpy().clip(-5, 5)
+    logits = temperature * (query @ inverse @ means.T - 0.5 * np.einsum("cf,fg,cg->c", means, inverse, means))
+    logits[:, 3] += fixed
+    assert found == pytest.approx(softmax(logits, axis=1), abs=1e-5)
+
+
+def test_options_are_chosen_on_the_sources_with_the_tasks_language_left_out() -> None:
+    """Two languages that agree: a prior that trusts the other is chosen. Two that do not: one that does not."""
+    tasks = [
+        replace(toy_task(shape=(3, 1), shots=1, queries=10, seed=number), domain="ab"[number % 2])
+        for number in range(40)
+    ]
+    single = sources_for(tasks[0])
+    flipped = -single.x
+
+    def chosen(other: torch.Tensor, turn: float) -> float:
+        learner = learner_of(
+            "gaussian", network("tanh", tasks[0]), gaussian={"prior": [0.01, 100.0], "unlabelled": 0.0}
+        )
+        count = len(single.emotions)
+        learner.prepare(Sources(torch.cat([single.x, other]), single.emotions * 2, ["a"] * count + ["b"] * count))
+        learner.finish(lambda number: tasks[number] if tasks[number].domain == "a" else turned(tasks[number], turn))
+        return learner.chosen["prior"]
+
+    assert chosen(single.x, 1.0) == 100.0
+    assert chosen(flipped, -1.0) == 0.01
+
+
+def turned(task: Task, by: float) -> Task:
+    return replace(task, support_x=by * task.support_x, query_x=by * task.query_x)
+
+
+def test_with_one_source_there_is_nothing_to_choose_by() -> None:
+    task = toy_task(shape=(3, 1), shots=2)
+    learner = learner_of("gaussian", network("tanh", task), gaussian={"prior": [3.0, 5.0]})
+    learner.prepare(sources_for(task))
+    learner.finish(lambda number: pytest.fail("no task is asked for"))
+    assert not learner.chosen
+    assert (learner.predict(task) == gaussian_learner(task, prior=3.0).predict(task)).all()
+
+
+def gaussian_learner(task: Task, **options: float) -> Learner:
+    learner = learner_of("gaussian", network("tanh", task), gaussian=options)
+    learner.prepare(sources_for(task))
+    return learner
 
 
 def test_no_gradient_trains_it() -> None:

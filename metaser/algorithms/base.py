@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -68,6 +69,8 @@ class Learner(ABC):
 
     #: Whether an inner step scales all of a weight's gradient by one rate.
     one_rate = True
+    #: What `finish` chose, by name, and what it was chosen for.
+    chosen: Mapping[str, float] = MappingProxyType({})
     #: Whether a task is adapted to step by step, so that one can ask how it goes with their number.
     stepwise = False
 
@@ -84,7 +87,7 @@ class Learner(ABC):
         """Called once, before training; for learners that look at all clips and not at tasks."""
 
     def finish(self, task: Callable[[int], Task]) -> None:  # noqa: B027
-        """Called once, after training, with training tasks by number that were not trained on."""
+        """Called once, after training, with tasks by number to choose by: of the sources, and of the test's shape."""
 
     @abstractmethod
     def meta_gradient(self, group: Group) -> MetaGradient:

@@ -7,7 +7,7 @@ gradient (`torch.autograd.grad` without ``create_graph``): `first_order` chooses
 
 Two variants explain the method. The support loss as published pushes the fixed outputs down at every inner step, as no clip
 of theirs is there; with ``mask_fixed`` it is over the first N outputs alone. With ``calibrate`` one number is added to
-the fixed outputs, the one with the least query loss on training tasks: after more inner steps than in training, or
+the fixed outputs, the one with the least query loss on tasks of the sources: after more inner steps than in training, or
 masked ones, they are no longer level with the others.
 """
 
@@ -27,7 +27,7 @@ from metaser.algorithms.maml import MAML, Adapted
 from metaser.engine import Group, Weights
 from metaser.tasks import Task
 
-#: Training tasks that the calibration is chosen on, and how far from 0 it may go.
+#: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
 CALIBRATION_TASKS, FARTHEST = 40, 30.0
 
 
@@ -62,7 +62,7 @@ class FMAML(MAML):
         return super().meta_gradient(group)
 
     def finish(self, task: Callable[[int], Task]) -> None:
-        """Chooses the offset, if so set: the least mean query loss over training tasks."""
+        """Chooses the offset, if so set: the least mean query loss over tasks of the sources."""
         if not self.settings.calibrate:
             return
         self.offset = 0.0
@@ -74,6 +74,7 @@ class FMAML(MAML):
             return float(torch.stack(losses).mean())
 
         self.offset = float(minimize_scalar(loss, bounds=(-FARTHEST, FARTHEST), method="bounded").x)
+        self.chosen = {"offset": self.offset, "loss": loss(self.offset)}
 
     def lifted(self, logits: torch.Tensor, task: Task, offset: float) -> torch.Tensor:
         """Logits with so much added to those of the fixed classes."""

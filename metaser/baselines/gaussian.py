@@ -5,24 +5,32 @@ give a mean m_c and the covariance; a task's support set moves them:
 
     μ_c = (n_c s_c + k m_c) / (n_c + k)      the posterior mean under a conjugate prior worth k clips (relevance MAP:
                                               Gauvain, Lee, IEEE Trans. Speech and Audio Processing 2(2), 1994)
-    Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ σ² I
+    Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ diag(Σ_sources)
 
 with the support set's mean s_c of n_c clips. A class without support keeps the sources' mean, which is what a fixed class
 is. Then, as expectation maximisation on unlabelled data (Nigam et al., Machine Learning 39, 2000), the query clips count
 for the means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.
-Made for utterance functionals, brought to z-scores.
+
+Options with several values are chosen on the sources: each source language in turn gives tasks of the test's shape, and
+the others are its sources. The target has no part in it. Made for utterance functionals, brought to z-scores.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import log_softmax, softmax
+from torch import nn
 
+from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.baselines.classical import flat
-from metaser.config import Gaussian as Settings
+from metaser.config import GaussianOptions
 from metaser.engine import Group
 from metaser.errors import UserError
 from metaser.tasks import Task
@@ -33,26 +41,67 @@ LIMIT = 5.0
 #: Steps of expectation maximisation.
 STEPS = 8
 
+#: Tasks of the sources that options are chosen on.
+CHOICE_TASKS = 40
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one class in one domain: the number of clips, their mean ``(features,)`` and scatter around it ``(features, features)``."""
+
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
 
 class Gaussian(Learner):
     """An adapted Gaussian classifier; see `Learner` for the arguments. The network is not used.
 
     Attributes:
-        means: Class → the sources' mean.
-        scatters: Class → the sum of the outer products of what its clips differ from that mean by, and their number.
+        moments: Domain → class → what the sources say of it.
+        options: Those in use.
     """
 
-    means: dict[str, np.ndarray]
-    scatters: dict[str, tuple[np.ndarray, int]]
+    moments: dict[str, dict[str, Moments]]
+
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+        super().__init__(model, settings, options)
+        self.grid = (settings.gaussian or config.Gaussian()).grid()
+        self.options = self.grid[0]
 
     def prepare(self, sources: Sources) -> None:
-        """Takes every class's mean and scatter."""
-        x, names = clipped(sources.x), np.array(sources.emotions)
-        self.means, self.scatters = {}, {}
-        for name in sorted(set(sources.emotions)):
-            own = x[names == name]
-            self.means[name] = own.mean(axis=0)
-            self.scatters[name] = ((own - self.means[name]).T @ (own - self.means[name]), len(own))
+        """Takes every class's mean and scatter, domain by domain."""
+        x, names, domains = clipped(sources.x), np.array(sources.emotions), np.array(sources.domains)
+        self.moments = {}
+        for domain in sorted(set(sources.domains)):
+            here = self.moments[domain] = {}
+            for name in sorted(set(names[domains == domain])):
+                own = x[(domains == domain) & (names == name)]
+                centred = own - own.mean(axis=0)
+                here[str(name)] = Moments(len(own), own.mean(axis=0), centred.T @ centred)
+
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Chooses the options, where there are several: those with the best mean of both accuracies over tasks of the sources.
+
+        With one source there is nothing to leave out, and the first of the values are kept.
+        """
+        if len(self.grid) == 1 or len(self.moments) == 1:
+            return
+        scores = np.zeros(len(self.grid))
+        for number in range(CHOICE_TASKS):
+            scores += self.scores(task(number))
+        self.options = self.grid[int(scores.argmax())]
+        self.chosen = {**self.options._asdict(), "score": float(scores.max()) / CHOICE_TASKS}
+
+    def scores(self, task: Task) -> np.ndarray:
+        """For all of the grid: the mean of the accuracies over all classes and over the emotions; the task's domain is no source."""
+        true, found = task.query_y.cpu().numpy(), []
+        for shared, together in groupby(self.grid, key=lambda options: (options.own, options.shrinkage)):
+            asked = Asked(self, task, *shared, without=task.domain)
+            for options in together:
+                hits = asked.logits(options).argmax(axis=1) == true
+                found.append((hits.mean() + hits[true < task.ways].mean()) / 2)
+        return np.array(found)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Refused.
@@ -68,36 +117,77 @@ class Gaussian(Learner):
         Raises:
             ValueError: if the sources lack one of the task's classes.
         """
-        absent = set(task.classes) - set(self.means)
-        if absent:
-            raise ValueError(f"the sources have no clip of {min(absent)}")
-        options = self.settings.gaussian or Settings()
-        support, query = clipped(task.support_x), clipped(task.query_x)
-        member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
-        counts = member.sum(axis=0)
-        known = np.stack([self.means[name] for name in task.classes])
-        own = np.divide(member.T @ support, counts[:, None], out=known.copy(), where=counts[:, None] > 0)
-        factor = cho_factor(self.covariance(task, support - member @ own, options))
-        fixed_part = member.T @ support + options.prior * known
-
-        def asked(means: np.ndarray) -> np.ndarray:
-            slopes = cho_solve(factor, means.T)  # (features, N+F)
-            return options.temperature * (query @ slopes - 0.5 * np.einsum("cf,fc->c", means, slopes))
-
-        logits = asked(fixed_part / (counts + options.prior)[:, None])
-        for _ in range(STEPS if options.unlabelled else 0):
-            share = options.unlabelled * softmax(logits, axis=1)
-            logits = asked((fixed_part + share.T @ query) / (counts + options.prior + share.sum(axis=0))[:, None])
+        logits = Asked(self, task, self.options.own, self.options.shrinkage).logits(self.options)
         return torch.from_numpy(log_softmax(logits, axis=1)).to(task.query_x.device, torch.float32)
 
-    def covariance(self, task: Task, residuals: np.ndarray, options: Settings) -> np.ndarray:
-        """Σ ``(features, features)``: of the classes that are not fixed, from sources and support set, shrunk."""
-        scatters, counts = zip(*(self.scatters[name] for name in task.classes[: task.ways]), strict=True)
-        pooled = np.sum(scatters, axis=0) / sum(counts)
-        free = max(1, len(residuals) - len(torch.unique(task.support_y)))
-        mixed = (1 - options.own) * pooled + options.own * residuals.T @ residuals / free
-        identity = np.eye(len(pooled)) * np.trace(pooled) / len(pooled)
-        return (1 - options.shrinkage) * mixed + options.shrinkage * identity
+    def pooled(self, classes: tuple[str, ...], without: str) -> list[Moments]:
+        """What the sources, all or without one domain, say of classes; scatters are within domains.
+
+        Raises:
+            ValueError: if they lack one.
+        """
+        found = []
+        for name in classes:
+            parts = [here[name] for domain, here in self.moments.items() if domain != without and name in here]
+            if not parts:
+                raise ValueError(f"the sources have no clip of {name}")
+            counts = np.array([part.count for part in parts])
+            mean = np.average([part.mean for part in parts], axis=0, weights=counts)
+            found.append(Moments(int(counts.sum()), mean, np.sum([part.scatter for part in parts], axis=0)))
+        return found
+
+
+class Asked:
+    """A task under one covariance.
+
+    Every mean is a weighted sum of the same vectors: the sources' means, the support set's sums and the query clips. So
+    their products under Σ⁻¹, taken once, serve all means and all options.
+
+    Args:
+        learner: Knows the sources.
+        task: The task.
+        own: a.
+        shrinkage: ρ.
+        without: A domain that is left out of the sources.
+    """
+
+    def __init__(self, learner: Gaussian, task: Task, own: float, shrinkage: float, without: str = "") -> None:
+        support, query = clipped(task.support_x), clipped(task.query_x)
+        member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
+        self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
+        known = learner.pooled(task.classes, without)
+        sums = member.T @ support
+        seen = self.counts[:, 0] > 0
+        residuals = support - member[:, seen] @ (sums[seen] / self.counts[seen])
+        free = max(1, len(residuals) - int(seen.sum()))
+        emotional = known[: task.ways]  # fixed classes, such as noise, are spread otherwise
+        sources = np.sum([one.scatter for one in emotional], axis=0) / sum(one.count for one in emotional)
+        mixed = (1 - own) * sources + own * residuals.T @ residuals / free
+        factor = cho_factor(
+            (1 - shrinkage) * mixed + shrinkage * np.diag(np.diag(sources)) + 1e-9 * np.eye(len(sources))
+        )
+        vectors = np.concatenate([np.stack([one.mean for one in known]), sums, query])
+        self.products = vectors @ cho_solve(factor, vectors.T)
+        self.queries = slice(len(vectors) - len(query), None)
+
+    def logits(self, options: GaussianOptions) -> np.ndarray:
+        """``(queries, N+F)``: scaled log-likelihoods, up to what is the same for all classes."""
+        classes = len(self.counts)
+        identity = np.eye(classes)
+        own = np.concatenate(
+            [options.prior * identity, identity], axis=1
+        )  # of the sources' means and the support set's sums
+        share = np.zeros((self.products[self.queries].shape[0], classes))
+        for step in range(1 + (STEPS if options.unlabelled else 0)):
+            total = self.counts + options.prior + share.sum(axis=0)[:, None]
+            weights = np.concatenate([own, share.T], axis=1) / total  # (N+F, vectors): the means
+            along = weights @ self.products
+            lengths = np.einsum("cv,cv->c", along, weights)
+            logits = options.temperature * (along[:, self.queries].T - 0.5 * lengths)
+            logits[:, self.ways :] += options.fixed
+            if step < STEPS:
+                share = options.unlabelled * softmax(logits, axis=1)
+        return logits
 
 
 def clipped(x: torch.Tensor) -> np.ndarray:

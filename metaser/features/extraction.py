@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 
 from metaser.corpora.audio import read_samples, read_waveform
 from metaser.errors import UserError
-from metaser.features.coefficients import compute
-from metaser.features.recipes import Recipe
+from metaser.features import encoder
+from metaser.features.clip import compute
+from metaser.features.recipes import Encoder, Recipe
 from metaser.files import cache_folder, replacing
 from metaser.parallel import available_cores
 
@@ -105,6 +106,8 @@ def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
 def _key(pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe) -> str:
     """The name of the cache's file for these contents and this recipe."""
     key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
+    if isinstance(recipe, Encoder):
+        key.update(encoder.identity(recipe))
     for digest in pool.map(_digest, paths):
         key.update(digest)
     return key.hexdigest()

@@ -1,13 +1,15 @@
-"""One waveform → one vector: statistics over the utterance of MFCC, log-mel bands, energy, spectral shape, F0 and voicing.
+"""One waveform → one vector: statistics over the utterance of its spectrum and its voice.
 
 The kind of features that classical speech emotion recognition uses (eGeMAPS: Eyben et al., IEEE Trans. Affective
-Computing 7(2), 2016, is a standardised set; this one is larger and simpler). Every track has a value per hop; its
-statistics are taken over all hops of the trimmed clip, those of F0 over voiced ones.
+Computing 7(2), 2016, is a standardised set; this one is larger and simpler). A track has a value per hop. MFCC, log-mel
+bands, energy and spectral shape are summed up over all hops of the trimmed clip; F0, formants and MFCC once more over the
+voiced ones; and of some tracks the power of their modulation is taken, which says how fast they change.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ from scipy.ndimage import median_filter
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
-from metaser.features.recipes import Recipe
+from metaser.features.recipes import Functionals
+from metaser.features.voice import formants, pitch
 
 #: Statistics over time, by the number of values each track contributes.
 STATISTICS = ("mean", "deviation", "p10", "median", "p90", "delta")
@@ -28,22 +31,49 @@ VOICE = ("f0_mean", "f0_deviation", "f0_p10", "f0_median", "f0_p90", "f0_range",
 #: to 1000–5000 Hz; Hammarberg index, the peak below to the peak above 2000 Hz), as in eGeMAPS.
 SHAPE = ("centroid", "rolloff", "flux", "alpha_ratio", "hammarberg")
 
-#: Where F0 is looked for, in Hz; and 27.5 Hz, from which it is counted in semitones.
-LOWEST, HIGHEST, REFERENCE = 60.0, 450.0, 27.5
+#: Those of each MFCC over voiced hops; ``change`` is the deviation of its gradient.
+VOICED = ("mean", "deviation", "change")
+
+#: Edges of the bands of modulation, in Hz, and the mel bands that are taken together for it.
+MODULATION, TOGETHER = (0.5, 2.0, 4.0, 8.0, 16.0, 32.0), 3
+
+#: Tracks whose correlations over voiced hops are taken, pair by pair.
+CORRELATED = ("f0", "energy", "centroid", "mfcc1", "mfcc2", "mfcc3")
+
+#: Energy as it rises and falls, in dB per hop, and where in the clip it is highest; over voiced hops, how much it changes (shimmer)
+#: and varies, and how strong the voicing is.
+CONTOUR = ("rise", "fall", "steepest_rise", "steepest_fall", "rising", "peak_at", "shimmer", "voiced_energy_deviation",
+           "voiced_strength_p10", "voiced_strength_median", "voiced_strength_p90")  # fmt: skip
+
+FORMANTS = ("f1", "f2", "f3", "b1", "b2", "b3")
+
+#: Where semitones are counted from, in Hz.
+REFERENCE = 27.5
 
 #: A hop is voiced where the normalised autocorrelation reaches this, and the power is at most 35 dB below the clip's loudest.
-VOICED, QUIET_DB = 0.5, 35.0
+VOICED_FROM, QUIET_DB = 0.5, 35.0
+
+#: The fewest hops over which the statistics of voiced ones are taken; below that, over all hops.
+FEWEST = 3
 
 
-def names(recipe: Recipe) -> tuple[str, ...]:
+def names(recipe: Functionals) -> tuple[str, ...]:
     """What each value of `compute`'s vector is."""
-    tracks = (
-        [f"mfcc{n}" for n in range(recipe.coefficients)] + [f"mel{n}" for n in range(recipe.mels)] + ["energy", *SHAPE]
+    cepstrum, bands = [f"mfcc{n}" for n in range(recipe.coefficients)], [f"mel{n}" for n in range(recipe.mels)]
+    groups = [f"mel{n}-{n + TOGETHER - 1}" for n in range(0, recipe.mels - TOGETHER + 1, TOGETHER)]
+    modulated = ["energy", "f0", *cepstrum[1:5], *groups]
+    return (
+        *(f"{track}_{statistic}" for track in (*cepstrum, *bands, "energy", *SHAPE) for statistic in STATISTICS),
+        *VOICE,
+        *(f"voiced_{track}_{statistic}" for statistic in VOICED for track in cepstrum),
+        *(f"{track}_{low:g}-{high:g}hz" for track in modulated for low, high in pairwise(MODULATION)),
+        *(f"{one}~{other}" for one, other in combinations(CORRELATED, 2)),
+        *CONTOUR,
+        *(f"{track}_{statistic}" for statistic in ("median", "deviation", "p90") for track in FORMANTS),
     )
-    return (*(f"{track}_{statistic}" for track in tracks for statistic in STATISTICS), *VOICE)
 
 
-def compute(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def compute(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
     """The functionals of one trimmed clip.
 
     Args:
@@ -59,11 +89,28 @@ def compute(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
         waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode="constant"
     )
     decibels = audio.amplitude_to_DB(filters @ power, multiplier=10.0, amin=1e-10, db_multiplier=0.0, top_db=80.0)
-    spectrum = power.double().numpy()
-    energy = 10 * np.log10(spectrum.sum(axis=0, keepdims=True) + 1e-10)
-    tracks = np.concatenate([(basis @ decibels).numpy(), decibels.numpy(), energy, shape(spectrum, hertz)])
-    voice = voicing(waveform.double().numpy(), recipe, energy[0])
-    found = np.concatenate([statistics(tracks).ravel(), voice])
+    spectrum, samples = power.double().numpy(), waveform.double().numpy()
+    energy = 10 * np.log10(spectrum.sum(axis=0) + 1e-10)
+    cepstrum, bands, spread = (basis @ decibels).double().numpy(), decibels.double().numpy(), shape(spectrum, hertz)
+    f0, strength = pitch(samples, recipe.rate, recipe.hop)
+    hops = min(len(f0), len(energy))
+    f0, strength, level = f0[:hops], strength[:hops], energy[:hops]
+    voiced = (strength >= VOICED_FROM) & (level >= level.max() - QUIET_DB)
+    asked = voiced if voiced.sum() >= FEWEST else np.ones(hops, dtype=bool)
+    tone = 12 * np.log2(f0 / REFERENCE)
+    sung = np.where(asked, tone, tone[asked].mean())  # between voiced stretches, the mean
+    groups = [bands[n : n + TOGETHER, :hops].mean(axis=0) for n in range(0, recipe.mels - TOGETHER + 1, TOGETHER)]
+    found = np.concatenate([
+        statistics(np.concatenate([cepstrum, bands, energy[None], spread])).ravel(),
+        voicing(f0, strength, voiced, recipe.hop / recipe.rate),
+        cepstrum[:, :hops][:, asked].mean(axis=1),
+        cepstrum[:, :hops][:, asked].std(axis=1),
+        gradient(cepstrum[:, :hops])[:, asked].std(axis=1),
+        modulation(np.stack([level, sung, *cepstrum[1:5, :hops], *groups]), recipe.rate / recipe.hop).ravel(),
+        correlations(np.stack([tone, level, spread[0, :hops], *cepstrum[1:4, :hops]])[:, asked]),
+        contour(level, strength, asked),
+        resonances(formants(samples, recipe.rate, recipe.hop, np.flatnonzero(voiced)[::2])),
+    ])  # fmt: skip
     return torch.from_numpy(found.astype(np.float32))[:, None]
 
 
@@ -90,62 +137,82 @@ def shape(power: np.ndarray, hertz: np.ndarray) -> np.ndarray:
     return np.stack([centroid, rolloff, flux, 10 * np.log10(alpha), 10 * np.log10(hammarberg)])
 
 
-def voicing(waveform: np.ndarray, recipe: Recipe, energy: np.ndarray) -> np.ndarray:
-    """`VOICE` of a clip; F0's own values are 0 where no hop is voiced.
+def voicing(f0: np.ndarray, strength: np.ndarray, voiced: np.ndarray, step: float) -> np.ndarray:
+    """`VOICE` of a clip; F0's own values are 0 where hardly a hop is voiced.
 
     Args:
-        waveform: ``(samples,)``.
-        recipe: Rate and hop.
-        energy: ``(hops,)`` in dB.
+        f0: ``(hops,)`` in Hz.
+        strength: ``(hops,)``, of voicing.
+        voiced: ``(hops,)``, whether there is a voice.
+        step: From one hop to the next, in s.
     """
-    f0, strength = pitch(waveform, recipe.rate, recipe.hop)
-    hops = min(len(f0), len(energy))
-    f0, strength, energy = f0[:hops], strength[:hops], energy[:hops]
-    voiced = (strength >= VOICED) & (energy >= energy.max() - QUIET_DB)
-    seconds, runs = hops * recipe.hop / recipe.rate, int((np.diff(voiced, prepend=False) & voiced).sum())
-    rest = [voiced.mean(), strength.mean(), strength.std(), runs / seconds, voiced.sum() * recipe.hop / recipe.rate / max(runs, 1),
-            np.log(seconds)]  # fmt: skip
-    if voiced.sum() < 3:
+    seconds, runs = len(f0) * step, int((np.diff(voiced, prepend=False) & voiced).sum())
+    rest = [
+        voiced.mean(),
+        strength.mean(),
+        strength.std(),
+        runs / seconds,
+        voiced.sum() * step / max(runs, 1),
+        np.log(seconds),
+    ]
+    if voiced.sum() < FEWEST:
         return np.array([0.0] * (len(VOICE) - len(rest)) + rest)
     tone = 12 * np.log2(median_filter(f0, 5)[voiced] / REFERENCE)
     low, middle, high = np.percentile(tone, [10, 50, 90])
     together = np.diff(np.flatnonzero(voiced)) == 1
     change = np.abs(np.diff(tone))[together].mean() if together.any() else 0.0
     jitter = np.abs(np.diff(12 * np.log2(f0[voiced])))[together].clip(max=2).mean() if together.any() else 0.0
-    slope = np.polyfit(np.flatnonzero(voiced) * recipe.hop / recipe.rate, tone, 1)[0]
+    slope = np.polyfit(np.flatnonzero(voiced) * step, tone, 1)[0]
     return np.array([tone.mean(), tone.std(), low, middle, high, high - low, change, slope, jitter, *rest])
 
 
-def pitch(waveform: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
-    """F0 in Hz and the strength of voicing between 0 and 1, each ``(hops,)``, by normalised autocorrelation.
+def gradient(tracks: np.ndarray) -> np.ndarray:
+    """Central differences per hop of ``(…, hops)``; 0 where there is but one hop."""
+    return np.gradient(tracks, axis=-1) if tracks.shape[-1] > 1 else np.zeros_like(tracks)
 
-    The autocorrelation of a windowed stretch of 40 ms is divided by the window's own (Boersma, Proc. Inst. Phonetic
-    Sciences 17, 1993); of the lags between `HIGHEST` and `LOWEST` the shortest within 10 % of the best is taken, refined by
-    a parabola through its neighbours.
+
+def modulation(tracks: np.ndarray, rate: float) -> np.ndarray:
+    """The log power ``(tracks, bands)`` of ``(tracks, hops)`` around their means, in the bands between `MODULATION`'s edges.
+
+    Args:
+        tracks: The values.
+        rate: Hops per second.
     """
-    length = round(0.04 * rate)
-    window = np.hanning(length)
-    padded = np.pad(waveform, (length // 2, length))
-    stretches = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop][: 1 + len(waveform) // hop]
-    stretches = (stretches - stretches.mean(axis=1, keepdims=True)) * window
-    size = 1 << (2 * length - 1).bit_length()
-    own = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[:length]
-    lags = np.fft.irfft(np.abs(np.fft.rfft(stretches, size)) ** 2)[:, :length]
-    first, last = int(rate / HIGHEST), min(int(rate / LOWEST), length - 2)
-    correlation = lags / (lags[:, :1] + 1e-12) / np.maximum(own / own[0], 1e-3)
-    searched = correlation[:, first : last + 1]
-    peaks = (searched >= correlation[:, first - 1 : last]) & (searched >= correlation[:, first + 1 : last + 2])
-    best = np.where(peaks, searched, 0).max(axis=1, keepdims=True)
-    at = (peaks & (searched >= 0.9 * best)).argmax(axis=1) + first
-    row = np.arange(len(at))
-    before, here, after = (correlation[row, at + step] for step in (-1, 0, 1))
-    bend = before - 2 * here + after
-    shift = np.where(np.abs(bend) > 1e-9, 0.5 * (before - after) / np.where(np.abs(bend) > 1e-9, bend, 1), 0)
-    return rate / (at + shift.clip(-0.5, 0.5)), best[:, 0].clip(0, 1)
+    size = 1 << max(10, (tracks.shape[1] - 1).bit_length())
+    power = np.abs(np.fft.rfft(tracks - tracks.mean(axis=1, keepdims=True), size)) ** 2 / tracks.shape[1] * 1024 / size
+    hertz = np.fft.rfftfreq(size, 1 / rate)
+    bands = [power[:, (hertz >= low) & (hertz < high)].sum(axis=1) for low, high in pairwise(MODULATION)]
+    return np.log(np.stack(bands, axis=1) + 1e-3)
+
+
+def correlations(tracks: np.ndarray) -> np.ndarray:
+    """Pearson's correlations of ``(tracks, hops)``, pair by pair; 0 with a track that does not vary."""
+    centred = tracks - tracks.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.square(centred).sum(axis=1))
+    unit = centred / np.where(length > 1e-9, length, np.inf)[:, None]
+    return (unit @ unit.T)[np.triu_indices(len(tracks), 1)]
+
+
+def contour(energy: np.ndarray, strength: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+    """`CONTOUR` of energy in dB and strength of voicing, ``(hops,)`` each, with some hop that counts as voiced."""
+    change, own = gradient(energy), energy[voiced]
+    up, down = change[change > 0], change[change < 0]
+    return np.array([
+        up.mean() if len(up) else 0.0, down.mean() if len(down) else 0.0, *np.percentile(change, [95, 5]), (change > 0).mean(),
+        energy.argmax() / len(energy), np.abs(np.diff(own)).mean() if len(own) > 1 else 0.0, own.std(),
+        *np.percentile(strength[voiced], [10, 50, 90]),
+    ])  # fmt: skip
+
+
+def resonances(found: np.ndarray) -> np.ndarray:
+    """Median, deviation and 90th percentile of ``(hops, 6)`` formants, one after another; 0 where there are hardly any."""
+    if len(found) < FEWEST:
+        return np.zeros(3 * len(FORMANTS))
+    return np.concatenate([np.median(found, axis=0), found.std(axis=0), np.percentile(found, 90, axis=0)])
 
 
 @lru_cache(maxsize=4)
-def _constants(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
+def _constants(recipe: Functionals) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
     """Window ``(window,)``, mel filters ``(mels, bins)``, DCT-II ``(coefficients, mels)``, and the bins' frequencies in Hz."""
     bins = recipe.window // 2 + 1
     filters = audio.melscale_fbanks(bins, recipe.f_min, recipe.top, recipe.mels, recipe.rate, "slaney", "slaney")

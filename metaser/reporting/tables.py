@@ -39,7 +39,7 @@ def summarise(scores: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             place = tuple(named[key] for key in ("variant", "algorithm", "corpus", "target"))
             rows.append({**named, "metric": metric, "mean": mean, "ci95": ci95, "n_tasks": len(values),
                          "n_seeds": values["seed"].nunique(), "paper": published.get((*place, metric))})  # fmt: skip
-    return pd.DataFrame(rows)[list(SUMMARY)].astype({"paper": float})
+    return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"paper": float})
 
 
 def read_paper(path: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from metaser.tasks.sampler import Episode, EpisodeSampler
 from metaser.tasks.task import Task
 
 #: Streams of tasks that must not repeat one another under one seed.
-STREAMS = {"train": 0, "monitor": 1, "test": 2}
+STREAMS = {"train": 0, "monitor": 1, "test": 2, "choice": 3}
 
 
 class Utterances(Dataset):
@@ -47,7 +47,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         emotions: One class name per utterance.
         sampler: Draws the episodes; its rows are rows of ``x``.
         seed: The run's seed.
-        stream: ``train``, ``monitor`` or ``test``.
+        stream: A key of `STREAMS`.
         num_tasks: As in learn2learn: the length, or -1 for an endless stream.
         ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
         by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
