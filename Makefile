@@ -74,7 +74,7 @@ exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation w
 
 MODIFICATIONS = experiments/modifications
 
-exp-modifications: $(READY)  ## FOMAML, Reptile, Reg-MAML, MAML: table 1, figures 1 to 3 (estimated: 2 hours on 2 cores; resumable)
+exp-modifications: $(READY)  ## FOMAML, Reptile, Reg-MAML, MAML: table 1, figures 1 to 3 (about 2 hours on 2 cores; resumable)
 	$(RUN) $(MODIFICATIONS) --variant table1
 	$(RUN) $(MODIFICATIONS) --variant lambda --protocol strict
 

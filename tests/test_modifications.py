@@ -70,6 +70,7 @@ def test_a_divergence_is_recorded_and_stops_no_other_model(tmp_path: Path) -> No
     assert "lambda-5" in set(tasks["algorithm"])
     page = (folder / "table.md").read_text()
     assert "1 of 1" in page
+    assert page.index("λ/α = 2:") < page.index("λ/α = 5:"), "from the smallest on"
     assert pd.read_csv(folder / "optima.csv").set_index("algorithm").loc["lambda-10", "last"].isna().all()
     assert_refused(run(tmp_path / "strict", "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]",
                        "training.divergence=error"), "diverged")  # fmt: skip
@@ -150,6 +151,20 @@ def test_contrasts_are_paired_tests() -> None:
     low, high = right.confidence_interval()
     assert (found.mean - found.ci95, found.mean + found.ci95) == pytest.approx((low, high))
     assert found.seeds == 8
+
+
+def test_a_slope_is_that_of_every_seeds_line() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.random((5, 3))  # seeds, algorithms
+    frame = pd.DataFrame(
+        {"algorithm": [*"abc"] * 5, "seed": np.repeat(range(5), 3), "target": "t", "gap": values.ravel()}
+    )
+    found = trends.slope(frame, "gap", ["c", "a", "b"])
+    slopes = (values[:, 1] - values[:, 2]) / 2  # of three points at 0, 1, 2: half of last less first
+    assert found.mean == pytest.approx(slopes.mean())
+    assert found.p == pytest.approx(stats.ttest_1samp(slopes, 0).pvalue)
+    frame.loc[frame.index[0], "gap"] = np.nan  # seed 0 diverged
+    assert trends.slope(frame, "gap", ["c", "a", "b"]).seeds == 4
 
 
 def test_the_detectable_difference_is_found_as_often_as_said() -> None:

@@ -17,6 +17,10 @@ from metaser.reporting import tables, trends
 from metaser.reporting.results import Finished, read_results, write_csv
 
 NAMES = {"fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML (λ = α)", "maml": "MAML"}
+
+#: What the labels of Reg-MAML with one λ after another begin with.
+SWEPT = "lambda-"
+
 SHOWN = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "uar": "UAR", "accuracy": "accuracy"}
 
 
@@ -42,8 +46,13 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
 
 
 def labels(finished: Finished) -> dict[str, str]:
-    """Algorithm → its name; Reg-MAML's by λ where there are several."""
-    settings = finished.first.algorithms
+    """Algorithm → its name; Reg-MAML's by λ where there are several, from the smallest on."""
+    settings = dict(
+        sorted(
+            finished.first.algorithms.items(),
+            key=lambda entry: (entry[1].lambda_ratio or 0.0) if entry[0].startswith(SWEPT) else 0.0,
+        )
+    )
     return {label: NAMES.get(label, f"λ/α = {algorithm.lambda_ratio:g}" if algorithm.lambda_ratio is not None else label)
             for label, algorithm in settings.items()}  # fmt: skip
 
@@ -85,8 +94,9 @@ def table(finished: Finished, paper: pd.DataFrame, found: pd.DataFrame, timing: 
 
 def rates(settings: Experiment, names: dict[str, str]) -> str:
     """Every algorithm's learning rates."""
-    return ", ".join(f"{names[label]} {algorithm.inner_lr:g}, {algorithm.outer_lr or settings.training.outer_lr:g}"
-                     for label, algorithm in settings.algorithms.items())  # fmt: skip
+    algorithms = ((name, settings.algorithms[label]) for label, name in names.items())
+    return ", ".join(f"{name} {algorithm.inner_lr:g}, {algorithm.outer_lr or settings.training.outer_lr:g}"
+                     for name, algorithm in algorithms)  # fmt: skip
 
 
 def optima(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> str:
@@ -123,13 +133,15 @@ def claims(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> 
                 seen = trends.contrast(found, column, one, other)
                 rows.append([claim, f"{names[one]} − {names[other]}", f"{unit * seen.mean:.2f} ± {unit * seen.ci95:.2f} {what}",
                              f"{seen.p:.2g}", f"{unit * seen.detectable:.2f}", seen.verdict(sign)])  # fmt: skip
-    ratios = [label for label in names if label.startswith("lambda-")]
-    for small, large in pairwise(ratios):
-        for column, unit, what in (("distance", 1, "epochs"), ("gap", 100, "macro-F1 points")):
-            seen = trends.contrast(found, column, large, small)
-            rows.append(["optima closer as λ grows", f"{names[large]} less {names[small]}",
-                         f"{unit * seen.mean:.2f} ± {unit * seen.ci95:.2f} {what}", f"{seen.p:.2g}",
-                         f"{unit * seen.detectable:.2f}", seen.verdict(-1)])  # fmt: skip
+    ratios = [label for label in names if label.startswith(SWEPT)]
+    for column, claim, unit, what in (("distance", "optima closer as λ grows", 1, "epochs"),
+                                      ("gap", "less lost by choosing on the training curve", 100, "macro-F1 points")):  # fmt: skip
+        compared = [(f"{names[large]} less {names[small]}", trends.contrast(found, column, large, small))
+                    for small, large in pairwise(ratios)]  # fmt: skip
+        if len(ratios) > 1:
+            compared.append(("per step of λ, over all", trends.slope(found, column, ratios)))
+        rows += [[claim, between, f"{unit * seen.mean:.2f} ± {unit * seen.ci95:.2f} {what}", f"{seen.p:.2g}",
+                  f"{unit * seen.detectable:.2f}", seen.verdict(-1)] for between, seen in compared]  # fmt: skip
     if not rows:
         return ""
     header = ["claim", "paired difference", "mean and 95 % interval", "p", f"detectable with {trends.POWER:.0%} power",

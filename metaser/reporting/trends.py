@@ -105,7 +105,25 @@ def contrast(frame: pd.DataFrame, column: str, one: str, other: str) -> Contrast
     values = frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm")
     if one not in values or other not in values:
         return Contrast(float("nan"), float("nan"), float("nan"), 0, float("nan"))
-    gaps = (values[one] - values[other]).dropna().to_numpy(float)
+    return over_seeds((values[one] - values[other]).dropna().to_numpy(float))
+
+
+def slope(frame: pd.DataFrame, column: str, order: Sequence[str]) -> Contrast:
+    """How a column changes from one algorithm to the next: every seed's least-squares slope, the mean over targets first.
+
+    Args:
+        frame: As `contrast` takes it; seeds that lack an algorithm are left out.
+        column: What is looked at.
+        order: Two or more algorithms' labels.
+    """
+    values = (
+        frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm").reindex(columns=list(order)).dropna()
+    )
+    return over_seeds(np.array([np.polyfit(range(len(order)), row, 1)[0] for row in values.to_numpy(float)]))
+
+
+def over_seeds(gaps: np.ndarray) -> Contrast:
+    """The contrast of ``(seeds,)`` differences."""
     count = len(gaps)
     if count < 2:
         return Contrast(float(gaps.mean()) if count else float("nan"), float("nan"), float("nan"), count, float("nan"))
