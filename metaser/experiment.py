@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from metaser import models
-from metaser.cells import CellResult, Cells
+from metaser.cells import Cells
 from metaser.config import Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
@@ -35,6 +35,7 @@ from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
 from metaser.study import Study
+from metaser.work import CellResult, Work
 
 
 @dataclass(frozen=True)
@@ -216,14 +217,8 @@ class Run:
                 known = read_sealed(done) if self.ranks.first else None
                 if not self.ranks.tell(known is not None):
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    result = self.cells.work(
-                        cell,
-                        self._features[self.cells.of(cell).features],
-                        workers,
-                        partial(advance, sum(steps[:number])),
-                        kept,
-                        self.going.every,
-                    )
+                    work = Work(self.cells, cell, self._features[self.cells.of(cell).features], workers)
+                    result = work.carry_out(partial(advance, sum(steps[:number])), kept, self.going.every)
                     if self.ranks.first:
                         write_sealed(done, result)
                         shutil.rmtree(kept, ignore_errors=True)

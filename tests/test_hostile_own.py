@@ -151,7 +151,7 @@ def tiny(speech: Path) -> tuple[str, ...]:
             "tasks.ways=2", "tasks.fixed=[neutral]", "tasks.shots=1", "tasks.queries=1", "tasks.fixed_queries=1",
             "training.iterations=2", "training.meta_batch=1", "training.monitor_every=1", "training.monitor_tasks=1",
             "evaluation.tasks=2", "evaluation.queries=1", "evaluation.min_queries=1", "evaluation.fixed_queries=1",
-            "seeds=[0]")  # fmt: skip
+            "seeds=[0]", "compare=[fmaml]", "evaluation.steps=[0, 1]")  # fmt: skip
 
 
 def tiny_run(speech: Path, results: Path) -> Run:

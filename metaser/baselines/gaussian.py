@@ -47,7 +47,7 @@ CHOICE_TASKS = 40
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one class in one domain: the number of clips, their mean ``(features,)`` and scatter around it ``(features, features)``."""
+    """Of one class in one domain: how many clips, their mean ``(features,)``, their scatter around it ``(features, features)``."""
 
     count: int
     mean: np.ndarray
@@ -94,7 +94,7 @@ class Gaussian(Learner):
         self.chosen = {**self.options._asdict(), "score": float(scores.max()) / CHOICE_TASKS}
 
     def scores(self, task: Task) -> np.ndarray:
-        """For all of the grid: the mean of the accuracies over all classes and over the emotions; the task's domain is no source."""
+        """For all of the grid: the mean of the accuracies over all classes and over the emotions, without the task's own domain."""
         true, found = task.query_y.cpu().numpy(), []
         for shared, together in groupby(self.grid, key=lambda options: (options.own, options.shrinkage)):
             asked = Asked(self, task, *shared, without=task.domain)
