@@ -279,6 +279,7 @@ class Training(Section):
         monitor_every: Meta-iterations between two points of the test curve; 0 for none. The curve is shown, and
             chooses nothing.
         monitor_tasks: Test tasks per point of that curve.
+        monitored: The algorithms that have one (and one over inner steps, `Evaluation.steps`); all when empty.
         divergence: What a loss that is no finite number is: a mistake that ends the run (``error``), or a result
             (``record``): the model's curve ends there, it has no test scores, and the run goes on with the next model.
     """
@@ -290,6 +291,7 @@ class Training(Section):
     log_every: Count = 10
     monitor_every: Annotated[int, Field(ge=0, le=MOST)] = 0
     monitor_tasks: Count = 10
+    monitored: tuple[Name, ...] = Field(default=(), strict=False)
     divergence: Literal["error", "record"] = "error"
 
 

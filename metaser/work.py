@@ -56,7 +56,9 @@ class Work:
         self.cells, self.cell, self.features, self.workers = cells, cell, features, workers
         self.settings, self.samplers = cells.of(cell), cells.samplers(cell)
         self.algorithm = self.settings.algorithms[cell.algorithm]
-        self.monitors = {target: self.stream("monitor", self.samplers[target]) for target in cell.targets}
+        monitored = self.settings.training.monitored
+        self.monitors = {target: self.stream("monitor", self.samplers[target])
+                         for target in cell.targets if not monitored or cell.algorithm in monitored}  # fmt: skip
         self.learner = self.build()
         self.rows: list[dict[str, Any]] = []
         self.scores: list[dict[Any, Any]] = []
@@ -121,7 +123,7 @@ class Work:
         if not all(map(math.isfinite, seen.tasks["loss"])):
             raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
                                 f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
-        for steps in settings.evaluation.steps if self.learner.stepwise else ():
+        for steps in settings.evaluation.steps if self.learner.stepwise and target in self.monitors else ():
             self.look(self.learner.after(steps), target, "steps", steps)
         tested = {str(name): list(values.dropna()) for name, values in seen.tasks.items()}
         self.add(target, "test", settings.training.iterations, tested)
