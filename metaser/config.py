@@ -168,7 +168,7 @@ Offsets = Annotated[tuple[Annotated[Number, Field(ge=-100, le=100)], ...], Befor
 
 
 class Gaussian(Section):
-    """Options of `metaser.baselines.gaussian`; where there are several values, they are chosen on the sources.
+    """Options of `metaser.baselines.gaussian`; of all combinations of several values the best on the sources are averaged.
 
     Attributes:
         own: a, the support set's share of the covariance.
@@ -187,7 +187,7 @@ class Gaussian(Section):
     fixed: Offsets = (0.0,)
 
     def grid(self) -> list[GaussianOptions]:
-        """All combinations; the first is of the first values."""
+        """All combinations."""
         return [GaussianOptions(*each) for each in product(*(getattr(self, name) for name in GaussianOptions._fields))]
 
 

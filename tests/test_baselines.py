@@ -20,7 +20,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaser import config, learners, models
-from metaser.algorithms.base import Learner, Sources
+from metaser.algorithms.base import Sources
+from metaser.baselines import Gaussian
 from metaser.errors import UserError
 from metaser.tasks import Task
 
@@ -310,44 +311,50 @@ def test_means_and_covariance_are_those_of_the_formulas() -> None:
 
 
 def test_options_are_chosen_on_the_sources_with_the_tasks_language_left_out() -> None:
-    """Two languages that agree: a prior that trusts the other is chosen. Two that do not: one that does not."""
+    """Two languages that agree: priors that trust the other are chosen. Two that do not: those that do not."""
     tasks = [
         replace(toy_task(shape=(3, 1), shots=1, queries=10, seed=number), domain="ab"[number % 2])
         for number in range(40)
     ]
     single = sources_for(tasks[0])
-    flipped = -single.x
+    priors = [0.01, 0.02, 0.03, 100.0, 200.0, 300.0]
 
-    def chosen(other: torch.Tensor, turn: float) -> float:
-        learner = learner_of(
-            "gaussian", network("tanh", tasks[0]), gaussian={"prior": [0.01, 100.0], "unlabelled": 0.0}
-        )
+    def kept(other: torch.Tensor, turn: float) -> set[float]:
+        learner = learner_of("gaussian", network("tanh", tasks[0]), gaussian={"prior": priors, "unlabelled": 0.0})
+        assert isinstance(learner, Gaussian)
         count = len(single.emotions)
         learner.prepare(Sources(torch.cat([single.x, other]), single.emotions * 2, ["a"] * count + ["b"] * count))
         learner.finish(lambda number: tasks[number] if tasks[number].domain == "a" else turned(tasks[number], turn))
-        return learner.chosen["prior"]
+        assert learner.chosen["averaged"] == 2
+        return {options.prior for options in learner.kept}
 
-    assert chosen(single.x, 1.0) == 100.0
-    assert chosen(flipped, -1.0) == 0.01
+    assert kept(single.x, 1.0) <= set(priors[3:])
+    assert kept(-single.x, -1.0) <= set(priors[:3])
 
 
 def turned(task: Task, by: float) -> Task:
     return replace(task, support_x=by * task.support_x, query_x=by * task.query_x)
 
 
-def test_with_one_source_there_is_nothing_to_choose_by() -> None:
+def test_with_one_source_there_is_nothing_to_choose_by_and_all_are_averaged() -> None:
     task = toy_task(shape=(3, 1), shots=2)
     learner = learner_of("gaussian", network("tanh", task), gaussian={"prior": [3.0, 5.0]})
     learner.prepare(sources_for(task))
     learner.finish(lambda number: pytest.fail("no task is asked for"))
     assert not learner.chosen
-    assert (learner.predict(task) == gaussian_learner(task, prior=3.0).predict(task)).all()
+    apart = [gaussian_of(task, sources_for(task), prior=prior) for prior in (3.0, 5.0)]
+    assert learner.predict(task).double().exp().numpy() == pytest.approx(np.mean(apart, axis=0), abs=1e-6)
 
 
-def gaussian_learner(task: Task, **options: float) -> Learner:
-    learner = learner_of("gaussian", network("tanh", task), gaussian=options)
-    learner.prepare(sources_for(task))
-    return learner
+def test_every_source_counts_alike_whatever_its_size() -> None:
+    task = toy_task(shape=(3, 1), shots=2)
+    one = sources_for(task)
+    twice = Sources(torch.cat([one.x, one.x + 1, one.x + 1]), one.emotions * 3,
+                    [name for name, times in (("a", 1), ("b", 2)) for _ in range(times * len(one.emotions))])  # fmt: skip
+    once = Sources(
+        torch.cat([one.x, one.x + 1]), one.emotions * 2, ["a"] * len(one.emotions) + ["b"] * len(one.emotions)
+    )
+    assert gaussian_of(task, once) == pytest.approx(gaussian_of(task, twice), abs=1e-9)
 
 
 def test_no_gradient_trains_it() -> None:

@@ -12,19 +12,22 @@ is. Then, as expectation maximisation on unlabelled data (Nigam et al., Machine 
 for the means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.
 
 Options with several values are chosen on the sources: each source language in turn gives tasks of the test's shape, and
-the others are its sources. The target has no part in it. Made for utterance functionals, brought to z-scores.
+the others are its sources. The target has no part in it. Of all combinations the best third is kept, and their
+probabilities are averaged: a single best one is chosen by the accidents of one language. Every source counts alike, however many
+clips it has. Made for utterance functionals, brought to z-scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 from torch import nn
 
 from metaser import config
@@ -41,8 +44,8 @@ LIMIT = 5.0
 #: Steps of expectation maximisation.
 STEPS = 8
 
-#: Tasks of the sources that options are chosen on.
-CHOICE_TASKS = 40
+#: Tasks of the sources that options are chosen on, and the share of all combinations that is kept.
+CHOICE_TASKS, KEPT = 40, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Gaussian(Learner):
 
     Attributes:
         moments: Domain → class → what the sources say of it.
-        options: Those in use.
+        kept: The combinations of options whose answers are averaged, in the grid's order; all until there is a choice.
     """
 
     moments: dict[str, dict[str, Moments]]
@@ -67,12 +70,13 @@ class Gaussian(Learner):
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         super().__init__(model, settings, options)
         self.grid = (settings.gaussian or config.Gaussian()).grid()
-        self.options = self.grid[0]
+        self.kept = self.grid
+        self._known: dict[tuple[tuple[str, ...], int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def prepare(self, sources: Sources) -> None:
         """Takes every class's mean and scatter, domain by domain."""
         x, names, domains = clipped(sources.x), np.array(sources.emotions), np.array(sources.domains)
-        self.moments = {}
+        self.moments, self._known = {}, {}
         for domain in sorted(set(sources.domains)):
             here = self.moments[domain] = {}
             for name in sorted(set(names[domains == domain])):
@@ -81,27 +85,37 @@ class Gaussian(Learner):
                 here[str(name)] = Moments(len(own), own.mean(axis=0), centred.T @ centred)
 
     def finish(self, task: Callable[[int], Task]) -> None:
-        """Chooses the options, where there are several: those with the best mean of both accuracies over tasks of the sources.
+        """Chooses the options, where there are several: by the mean of both accuracies over tasks of the sources.
 
-        With one source there is nothing to leave out, and the first of the values are kept.
+        With one source there is nothing to leave out, and all are kept.
         """
         if len(self.grid) == 1 or len(self.moments) == 1:
             return
         scores = np.zeros(len(self.grid))
         for number in range(CHOICE_TASKS):
             scores += self.scores(task(number))
-        self.options = self.grid[int(scores.argmax())]
-        self.chosen = {**self.options._asdict(), "score": float(scores.max()) / CHOICE_TASKS}
+        order = (-scores).argsort(kind="stable")[: max(1, round(KEPT * len(self.grid)))]
+        self.kept = [self.grid[place] for place in sorted(order)]
+        self.chosen = {
+            **self.grid[order[0]]._asdict(),
+            "score": scores[order[0]] / CHOICE_TASKS,
+            "averaged": len(order),
+        }
 
     def scores(self, task: Task) -> np.ndarray:
         """For all of the grid: the mean of the accuracies over all classes and over the emotions, without the task's own domain."""
         true, found = task.query_y.cpu().numpy(), []
-        for shared, together in groupby(self.grid, key=lambda options: (options.own, options.shrinkage)):
-            asked = Asked(self, task, *shared, without=task.domain)
-            for options in together:
-                hits = asked.logits(options).argmax(axis=1) == true
-                found.append((hits.mean() + hits[true < task.ways].mean()) / 2)
+        for logits in self.answers(task, self.grid, without=task.domain):
+            hits = logits.argmax(axis=1) == true
+            found.append((hits.mean() + hits[true < task.ways].mean()) / 2)
         return np.array(found)
+
+    def answers(self, task: Task, grid: list[GaussianOptions], without: str = "") -> Iterator[np.ndarray]:
+        """Log-probabilities ``(queries, N+F)`` by each combination of options; one covariance serves several."""
+        for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage)):
+            asked = Asked(self, task, *shared, without)
+            for options in together:
+                yield log_softmax(asked.logits(options), axis=1)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Refused.
@@ -117,24 +131,29 @@ class Gaussian(Learner):
         Raises:
             ValueError: if the sources lack one of the task's classes.
         """
-        logits = Asked(self, task, self.options.own, self.options.shrinkage).logits(self.options)
-        return torch.from_numpy(log_softmax(logits, axis=1)).to(task.query_x.device, torch.float32)
+        logits = logsumexp(list(self.answers(task, self.kept)), axis=0) - math.log(len(self.kept))
+        return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
 
-    def pooled(self, classes: tuple[str, ...], without: str) -> list[Moments]:
-        """What the sources, all or without one domain, say of classes; scatters are within domains.
+    def known(self, classes: tuple[str, ...], ways: int, without: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the sources, all or without one domain, say: means ``(classes, features)``, covariance ``(features, features)``.
+
+        Each source counts alike. The covariance is that within classes and sources, of the first classes: fixed ones, such as
+        noise, are spread otherwise.
 
         Raises:
-            ValueError: if they lack one.
+            ValueError: if they lack a class.
         """
-        found = []
-        for name in classes:
-            parts = [here[name] for domain, here in self.moments.items() if domain != without and name in here]
-            if not parts:
-                raise ValueError(f"the sources have no clip of {name}")
-            counts = np.array([part.count for part in parts])
-            mean = np.average([part.mean for part in parts], axis=0, weights=counts)
-            found.append(Moments(int(counts.sum()), mean, np.sum([part.scatter for part in parts], axis=0)))
-        return found
+        key = classes, ways, without
+        if key not in self._known:
+            parts = [[here[name] for domain, here in self.moments.items() if domain != without and name in here]
+                     for name in classes]  # fmt: skip
+            absent = [name for name, found in zip(classes, parts, strict=True) if not found]
+            if absent:
+                raise ValueError(f"the sources have no clip of {absent[0]}")
+            means = np.stack([np.mean([part.mean for part in found], axis=0) for found in parts])
+            covariance = np.mean([part.scatter / part.count for found in parts[:ways] for part in found], axis=0)
+            self._known[key] = means, covariance
+        return self._known[key]
 
 
 class Asked:
@@ -155,18 +174,16 @@ class Asked:
         support, query = clipped(task.support_x), clipped(task.query_x)
         member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
         self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
-        known = learner.pooled(task.classes, without)
+        means, sources = learner.known(task.classes, task.ways, without)
         sums = member.T @ support
         seen = self.counts[:, 0] > 0
         residuals = support - member[:, seen] @ (sums[seen] / self.counts[seen])
         free = max(1, len(residuals) - int(seen.sum()))
-        emotional = known[: task.ways]  # fixed classes, such as noise, are spread otherwise
-        sources = np.sum([one.scatter for one in emotional], axis=0) / sum(one.count for one in emotional)
         mixed = (1 - own) * sources + own * residuals.T @ residuals / free
         factor = cho_factor(
             (1 - shrinkage) * mixed + shrinkage * np.diag(np.diag(sources)) + 1e-9 * np.eye(len(sources))
         )
-        vectors = np.concatenate([np.stack([one.mean for one in known]), sums, query])
+        vectors = np.concatenate([means, sums, query])
         self.products = vectors @ cho_solve(factor, vectors.T)
         self.queries = slice(len(vectors) - len(query), None)
 
