@@ -20,7 +20,7 @@ clips it has. Made for utterance functionals, brought to z-scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -104,18 +104,15 @@ class Gaussian(Learner):
 
     def scores(self, task: Task) -> np.ndarray:
         """For all of the grid: the mean of the accuracies over all classes and over the emotions, without the task's own domain."""
-        true, found = task.query_y.cpu().numpy(), []
-        for logits in self.answers(task, self.grid, without=task.domain):
-            hits = logits.argmax(axis=1) == true
-            found.append((hits.mean() + hits[true < task.ways].mean()) / 2)
-        return np.array(found)
+        true = task.query_y.cpu().numpy()
+        hits = self.answers(task, self.grid, without=task.domain).argmax(axis=2) == true
+        return (hits.mean(axis=1) + hits[:, true < task.ways].mean(axis=1)) / 2
 
-    def answers(self, task: Task, grid: list[GaussianOptions], without: str = "") -> Iterator[np.ndarray]:
-        """Log-probabilities ``(queries, N+F)`` by each combination of options; one covariance serves several."""
-        for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage)):
-            asked = Asked(self, task, *shared, without)
-            for options in together:
-                yield log_softmax(asked.logits(options), axis=1)
+    def answers(self, task: Task, grid: Sequence[GaussianOptions], without: str = "") -> np.ndarray:
+        """Log-probabilities ``(options, queries, N+F)`` by each combination; one covariance serves several."""
+        found = [Asked(self, task, *shared, without).logits(list(together))
+                 for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage))]  # fmt: skip
+        return log_softmax(np.concatenate(found), axis=2)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Refused.
@@ -131,7 +128,7 @@ class Gaussian(Learner):
         Raises:
             ValueError: if the sources lack one of the task's classes.
         """
-        logits = logsumexp(list(self.answers(task, self.kept)), axis=0) - math.log(len(self.kept))
+        logits = logsumexp(self.answers(task, self.kept), axis=0) - math.log(len(self.kept))
         return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
 
     def known(self, classes: tuple[str, ...], ways: int, without: str) -> tuple[np.ndarray, np.ndarray]:
@@ -187,23 +184,23 @@ class Asked:
         self.products = vectors @ cho_solve(factor, vectors.T)
         self.queries = slice(len(vectors) - len(query), None)
 
-    def logits(self, options: GaussianOptions) -> np.ndarray:
-        """``(queries, N+F)``: scaled log-likelihoods, up to what is the same for all classes."""
-        classes = len(self.counts)
-        identity = np.eye(classes)
-        own = np.concatenate(
-            [options.prior * identity, identity], axis=1
-        )  # of the sources' means and the support set's sums
-        share = np.zeros((self.products[self.queries].shape[0], classes))
-        for step in range(1 + (STEPS if options.unlabelled else 0)):
-            total = self.counts + options.prior + share.sum(axis=0)[:, None]
-            weights = np.concatenate([own, share.T], axis=1) / total  # (N+F, vectors): the means
+    def logits(self, grid: Sequence[GaussianOptions]) -> np.ndarray:
+        """``(options, queries, N+F)``: scaled log-likelihoods by each combination, up to what is the same for all classes."""
+        prior, temperature, unlabelled, fixed = (
+            np.array([getattr(options, name) for options in grid])[:, None, None]
+            for name in ("prior", "temperature", "unlabelled", "fixed")
+        )
+        identity = np.broadcast_to(np.eye(len(self.counts)), (len(grid), len(self.counts), len(self.counts)))
+        own = np.concatenate([prior * identity, identity], axis=2)  # of the sources' means and the support set's sums
+        share = np.zeros((len(grid), len(self.products[self.queries]), len(self.counts)))
+        for _ in range(1 + (STEPS if unlabelled.any() else 0)):
+            total = self.counts + prior + share.sum(axis=1)[:, :, None]
+            weights = np.concatenate([own, share.swapaxes(1, 2)], axis=2) / total  # (options, N+F, vectors): the means
             along = weights @ self.products
-            lengths = np.einsum("cv,cv->c", along, weights)
-            logits = options.temperature * (along[:, self.queries].T - 0.5 * lengths)
-            logits[:, self.ways :] += options.fixed
-            if step < STEPS:
-                share = options.unlabelled * softmax(logits, axis=1)
+            lengths = (along * weights).sum(axis=2)[:, None, :]
+            logits = temperature * (along[:, :, self.queries].swapaxes(1, 2) - 0.5 * lengths)
+            logits[:, :, self.ways :] += fixed
+            share = unlabelled * softmax(logits, axis=2)
         return logits
 
 
