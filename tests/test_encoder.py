@@ -66,7 +66,7 @@ def test_a_clip_may_be_shorter_than_what_the_encoder_sees(tiny: Encoder, samples
 
 
 def test_an_experiment_runs_on_it_and_other_weights_give_other_features(tiny: Encoder, tmp_path: Path) -> None:
-    settings = ("compare=[classical,best]", "features.recipe=tiny", "evaluation.steps=[]",
+    settings = ("compare=[classical,best]", "features.recipe=tiny", "evaluation.steps=[]", "data.targets=[x-dor]",
                 *(f"algorithms.{label}.features.recipe=tiny" for label in ("classical", "best")))  # fmt: skip
     found = metaser(*small(tmp_path / "a", *settings), "--protocol", "strict")
     assert found.returncode == 0, found.stderr
