@@ -99,7 +99,7 @@ class Study:
         if not labels or not isinstance(labels, list) or not isinstance(known, dict):
             return tree
         for label in labels:
-            if label not in known:
+            if not isinstance(label, str) or label not in known:
                 raise UserError(
                     f"{self.path}: compare: no algorithm {shown(label)}; {nearest(str(label), map(str, known))}"
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchaudio
-from test_commands import metaser, small
+from test_commands import FEW, emodb, emovo, metaser, small
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from metaser.errors import UserError
@@ -66,15 +66,19 @@ def test_a_clip_may_be_shorter_than_what_the_encoder_sees(tiny: Encoder, samples
 
 
 def test_an_experiment_runs_on_it_and_other_weights_give_other_features(tiny: Encoder, tmp_path: Path) -> None:
-    settings = ("compare=[classical,best]", "features.recipe=tiny", "evaluation.steps=[]", "data.targets=[x-dor]",
+    settings = ("compare=[classical,best]", "features.recipe=tiny", "evaluation.steps=[]", "tasks.fixed_shots=2",
                 *(f"algorithms.{label}.features.recipe=tiny" for label in ("classical", "best")))  # fmt: skip
-    found = metaser(*small(tmp_path / "a", *settings), "--protocol", "strict")
+    emodb(tmp_path / "data")
+    emovo(tmp_path / "data")
+    found = metaser(*small(tmp_path / "a", *FEW, *settings), "--protocol", "strict", data=tmp_path / "data")
     assert found.returncode == 0, found.stderr
     changed = torchaudio.models.wav2vec2_model(**PARAMETERS)
     torch.save(changed.state_dict(), encoder.weights(tiny))
     encoder.network.cache_clear()
-    assert metaser(*small(tmp_path / "b", *settings), "--protocol", "strict").returncode == 0
-    one, other = ((tmp_path / part / "fmaml/5shot/synthetic/tasks.csv").read_text() for part in "ab")
+    assert (
+        metaser(*small(tmp_path / "b", *FEW, *settings), "--protocol", "strict", data=tmp_path / "data").returncode == 0
+    )
+    one, other = ((tmp_path / part / "fmaml/5shot/real/tasks.csv").read_text() for part in "ab")
     assert one != other
 
 

@@ -53,8 +53,9 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
             steps, "accuracy_emotions", "accuracy, emotions only", finished.targets, names, says, folder / "steps.png"
         )
     plots.bars(finished.summary, metrics(finished), finished.targets, guess, names, says, folder / "accuracy.png")
-    confusions = {key: counts for key, counts in finished.confusions().items() if key[0].split(", ")[1] in shown}
-    plots.confusions(confusions, says, folder / "confusion.png")
+    confusions = finished.confusions()
+    drawn = {key: counts for key, counts in confusions.items() if key[0].split(", ")[1] in shown}
+    plots.confusions(drawn or confusions, says, folder / "confusion.png")
     write_text(folder / "table.md", table(finished, paper, tests, names))
 
 
