@@ -239,12 +239,12 @@ def spoiled(finished: Path) -> Iterator[tuple[str, str, bytes]]:
                 frames[f"{column}: {cell[:9]!r}"] = changed
         for label, changed in frames.items():
             yield name, label, changed.to_csv(index=False).encode()
-        for seed in range(20):
+        for seed in range(12):
             yield name, f"damaged {seed}", damaged(whole.encode(), seed, head=len(whole))
             yield name, f"mangled {seed}", mangled(whole, seed)
     facts = json.loads((finished / "run.json").read_text())
     tree = {name: facts[name] for name in ("settings", "data")}  # no times, which would be others each time
-    for seed in range(80):
+    for seed in range(50):
         yield "run.json", f"altered {seed}", json.dumps(altered(tree, seed, JSON_VALUES)).encode()
     for seed in range(20):
         yield "run.json", f"damaged {seed}", damaged(json.dumps(tree).encode(), seed, head=9000)
