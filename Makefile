@@ -11,7 +11,7 @@ RESULTS ?= results
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -63,12 +63,29 @@ exp-fmaml-10shot: $(READY)  ## F-MAML, Table 3 (10-shot)
 exp-fmaml-20shot: $(READY)  ## F-MAML, Table 4 (20-shot)
 	$(RUN) experiments/fmaml --variant 20shot
 
+exp-fmaml-ablations: $(READY)  ## F-MAML's choices, one by one
+	$(RUN) experiments/fmaml --variant ablations --protocol strict
+	$(RUN) experiments/fmaml --variant borrowed --protocol strict
+
+exp-fmaml-best: $(READY)  ## the best we have, 5-, 10- and 20-shot
+	for shots in 5 10 20; do \
+	  $(RUN) experiments/fmaml --variant best --results '$(RESULTS)'/fmaml-best/$${shots}shot \
+	    --set tasks.shots=$$shots --set tasks.fixed_shots=$$shots || exit $$?; \
+	done
+
+# On source languages only: for a target, the pair of the two others; train on one of them, test on the other.
+exp-fmaml-search: $(READY)  ## candidates for the best
+	for pair in emodb,ravdess emodb,emovo ravdess,emovo; do \
+	  $(RUN) experiments/fmaml --variant search --results '$(RESULTS)'/fmaml-search/$$(echo $$pair | tr , -) \
+	    --set "data.collections.open.corpora=[$$pair]" --set data.use=open --set seeds=[0] --set evaluation.tasks=50 || exit $$?; \
+	done
+
 # On source languages only: for a target, the pair of the two others; train on one of them, test on the other.
 exp-fmaml-normalisation: $(READY)  ## what the strict protocol's normalisation was checked with
 	for pair in emodb,ravdess emodb,emovo ravdess,emovo; do for how in none speaker; do \
 	  $(BIN)/metaser run experiments/fmaml --variant 5shot --protocol strict \
 	    --results '$(RESULTS)'/fmaml-normalisation/$$(echo $$pair | tr , -)-$$how \
-	    --set "data.collections.open.corpora=[$$pair]" --set features.normalise=$$how --set seeds=[0] \
+	    --set "data.collections.open.corpora=[$$pair]" --set features.normalise=$$how --set seeds=[0] --set compare=[fmaml] \
 	    --set training.iterations=200 --set training.monitor_every=0 --set evaluation.tasks=50 || exit $$?; \
 	done; done
 

@@ -1,28 +1,15 @@
-"""The models of a run, one by one: which there are, what each is trained and tested on, and the work itself."""
+"""The models of a run, one by one: which there are, and which clips each is trained and tested on."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from metaser import algorithms, models
-from metaser.checkpoint import Checkpoints, digest
 from metaser.config import Experiment
 from metaser.corpora.selection import Selection
-from metaser.errors import DivergedError
-from metaser.evaluation import evaluate, mean_interval
-from metaser.features import FeatureSet
-from metaser.parallel import Workers
-from metaser.reporting.results import KEYS
-from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
+from metaser.tasks import EpisodeSampler, TaskShape
 from metaser.tasks.sampler import held_out
-from metaser.training import train
-
-#: The metrics of the test curve.
-MONITORED = ("loss", "accuracy", "accuracy_emotions", "macro_f1")
 
 #: What joins several domains to one name; no domain's own name holds it.
 JOIN = "+"
@@ -45,17 +32,6 @@ class Cell:
     def targets(self) -> tuple[str, ...]:
         """The domains that it is tested on, one by one."""
         return tuple(self.target.split(JOIN))
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, and the weights' digest."""
-
-    rows: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    confusion: list[dict[str, Any]]
-    seconds: dict[str, Any]
-    weights_sha256: str
 
 
 class Cells:
@@ -90,23 +66,29 @@ class Cells:
         chosen = self.settings[cell.protocol].data.sources or self.speech.domains
         return [domain for domain in chosen if domain not in cell.targets]
 
-    def sampler(self, cell: Cell, target: str = "") -> EpisodeSampler:
-        """The test episodes of one of a cell's targets, or its training episodes when none is named.
+    def sampler(self, cell: Cell, target: str = "", as_tested: bool = False) -> EpisodeSampler:
+        """The test episodes of one of a cell's targets, or episodes of its sources when none is named.
+
+        Args:
+            cell: The cell.
+            target: One of its targets.
+            as_tested: Episodes of the sources, too, have the test's number of queries.
 
         Raises:
             UserError: if a class has too few clips.
         """
         settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
         tasks, table = settings.tasks, self.speech.table
-        if target:
-            domains, queries, least, fixed = [target], test.queries, test.min_queries, test.fixed_queries
+        if target or as_tested:
+            queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
         else:
-            domains, queries, least, fixed = self.sources(cell), tasks.queries, tasks.queries, tasks.fixed_queries
-            for tested in cell.targets if tasks.speakers == "disjoint" else ():
-                table = held_out(table, tested)
+            queries, least, fixed = tasks.queries, tasks.queries, tasks.fixed_queries
+        for tested in cell.targets if tasks.speakers == "disjoint" and not target else ():
+            table = held_out(table, tested)
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
-                          tasks.speakers)  # fmt: skip
-        return EpisodeSampler(table, domains, settings.data.emotions, shape, "test" if target else "train")
+                          tasks.speakers, tasks.fixed_shots)  # fmt: skip
+        domains, part = ([target], "test") if target else (self.sources(cell), "train")
+        return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
     def samplers(self, cell: Cell) -> dict[str, EpisodeSampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.
@@ -119,83 +101,9 @@ class Cells:
             self._samplers[place] = {name: self.sampler(cell, name) for name in ("", *cell.targets)}
         return self._samplers[place]
 
-    def work(
-        self, cell: Cell, features: FeatureSet, workers: Workers, tick: Callable[[int], None], kept: Path, every: int
-    ) -> dict[str, Any]:
-        """Trains one model on its sources and tests it on its targets; the fields of a `CellResult`.
-
-        Args:
-            cell: Which.
-            features: Of all clips, normalised as the cell's protocol says; on the device that is to compute.
-            workers: The threads.
-            tick: Called after every meta-iteration with its number.
-            kept: Where its checkpoints are.
-            every: As in `metaser.checkpoint.Checkpoints`.
-
-        Raises:
-            DivergedError: if it diverges and the settings call that a mistake.
-        """
-        settings, device = self.settings[cell.protocol], features.x.device
-        algorithm = settings.algorithms[cell.algorithm]
-        training = settings.training.model_copy(update={"outer_lr": algorithm.outer_lr or settings.training.outer_lr})
-        emotions, samplers = list(features.table["emotion"]), self.samplers(cell)
-
-        def stream(name: str, target: str = "") -> SpeechTasks:
-            return SpeechTasks(features.x, emotions, samplers[target], cell.seed, name)
-
-        outputs = settings.tasks.ways + len(settings.tasks.fixed)
-        height, width = features.x.shape[1:]
-        network = models.build(settings.model.name, (height, width), outputs, cell.seed).to(device)
-        learner = algorithms.build(algorithm, network, settings.engine)
-        rows: list[dict[str, Any]] = []
-
-        def add(target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
-            """A row per metric; none where a curve has left the numbers."""
-            rows.extend({**self.keys(cell, target), "seed": cell.seed, "split": split, "iteration": iteration,
-                         "metric": metric, "n_tasks": len(column),
-                         **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
-                        for metric, column in values.items() if column and all(map(math.isfinite, column)))  # fmt: skip
-
-        def record(iteration: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
-            add(cell.target, "train", iteration, {"loss": losses, "accuracy": accuracies})
-
-        monitors = {target: stream("monitor", target) for target in cell.targets}
-
-        def monitor(iteration: int) -> None:
-            for target, tasks in monitors.items():
-                seen = evaluate(learner, tasks, settings.training.monitor_tasks, workers).tasks
-                add(target, "monitor", iteration, {name: list(seen[name]) for name in MONITORED})
-
-        keeper = Checkpoints(kept, rows, every)
-        scores, confusion, seconds = [], [], math.nan
-        try:
-            seconds = train(learner, stream("train"), training, workers, record, monitor, tick, keeper)
-            for target in cell.targets:
-                seen = evaluate(learner, stream("test", target), settings.evaluation.tasks, workers)
-                if not all(map(math.isfinite, seen.tasks["loss"])):
-                    raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
-                                        f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
-                tested = {str(name): list(values.dropna()) for name, values in seen.tasks.items()}
-                add(target, "test", settings.training.iterations, tested)
-                own = {**self.keys(cell, target), "seed": cell.seed}
-                scores += [{**own, "corpus": self.corpus(target), "task": task, **row}
-                           for task, row in enumerate(seen.tasks.to_dict("records"))]  # fmt: skip
-                counts = seen.confusion.rename_axis("true").reset_index()
-                counts = counts.melt("true", var_name="predicted", value_name="count").assign(**own)
-                confusion += counts[[*KEYS, "seed", "true", "predicted", "count"]].to_dict("records")
-        except DivergedError as error:
-            if settings.training.divergence == "error":
-                raise
-            scores, confusion = [], []
-            add(cell.target, "train", error.iteration, {"diverged": [1.0]})
-        return {
-            "rows": rows,
-            "scores": scores,
-            "confusion": confusion,
-            "seconds": {**self.keys(cell, cell.target), "seed": cell.seed, "corpus": self.corpus(cell.target),
-                        "seconds_per_100_epochs": 100 * seconds / settings.training.iterations},
-            "weights_sha256": digest({f"{n:04}": p.detach().cpu() for n, p in enumerate(learner.parameters())}, ""),
-        }  # fmt: skip
+    def of(self, cell: Cell) -> Experiment:
+        """A cell's settings, with what its algorithm does its own way."""
+        return self.settings[cell.protocol].of(cell.algorithm)
 
     def keys(self, cell: Cell, target: str) -> dict[str, Any]:
         """The columns `metaser.reporting.results.KEYS` of a cell's numbers on a target, or on all of its targets."""

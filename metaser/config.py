@@ -1,26 +1,15 @@
-"""The experiment as typed, validated data, read from YAML.
-
-A ``config.yaml`` holds the settings of `Experiment` and, beside them, small overlays: ``protocols`` (how to test),
-``variants`` (such as 5shot) and ``synthetic`` (what to shorten when there is no real corpus). An overlay is merged key
-by key over the rest. Unknown keys are refused with the nearest right name.
-"""
+"""The experiment as typed, validated data; `metaser.study` reads it from YAML. Unknown keys are refused."""
 
 from __future__ import annotations
 
 import contextlib
-import reprlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from itertools import product
+from typing import Annotated, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from metaser.errors import UserError, first_line, nearest
-
-OVERLAYS = ("protocols", "variants", "synthetic")
+from metaser.errors import nearest, shown
 
 #: The largest count; a number of thousands of digits is not even written as text.
 MOST = 10**9
@@ -41,9 +30,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 #: The same, or nothing.
 Part = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")]
-
-#: The deepest key that ``key=value`` may name; no setting is half as deep.
-DEEPEST = 20
 
 
 class Section(BaseModel):
@@ -67,11 +53,13 @@ class Collection(Section):
         corpora: Registered names, or custom corpora.
         at_least: How many of them must be there; all of them when not given.
         neutral: For corpora without neutral clips: where the fixed class may borrow them, the first that is there.
+        own_neutral: If not, all borrow, and the corpora's own neutral clips are left out.
     """
 
     corpora: tuple[str | CustomCorpus, ...] = Field(min_length=1, strict=False)
     at_least: Count | None = None
     neutral: tuple[str, ...] = Field(default=(), strict=False)
+    own_neutral: bool = True
 
     @model_validator(mode="after")
     def _possible(self) -> Collection:
@@ -122,7 +110,7 @@ class Features(Section):
 
     recipe: str
     backend: Literal["torchaudio", "python_speech_features"] = "torchaudio"
-    normalise: Literal["none", "utterance", "speaker"] = "none"
+    normalise: Literal["none", "utterance", "speaker", "language", "support"] = "none"
 
 
 class Tasks(Section):
@@ -133,6 +121,7 @@ class Tasks(Section):
         ways: N, the classes of the support set.
         fixed: The F classes that are only ever in the query set; always the last outputs, in this order.
         shots: K, support clips per class.
+        fixed_shots: Support clips per fixed class, for the algorithms that ask for them (`Algorithm.fixed_support`).
         queries: Query clips per class in training.
         fixed_queries: Query clips per fixed class in training; ``queries`` when not given.
         order: Whether a task's classes take the outputs in random order or always in the order of `Data.emotions`.
@@ -143,6 +132,7 @@ class Tasks(Section):
     ways: Annotated[int, Field(ge=2, le=MOST)]
     fixed: tuple[str, ...] = Field(default=(), strict=False)
     shots: Count
+    fixed_shots: Annotated[int, Field(ge=0, le=MOST)] = 0
     queries: Count = 5
     fixed_queries: Count | None = None
     order: Literal["permuted", "fixed"] = "permuted"
@@ -155,32 +145,107 @@ class Model(Section):
     name: str
 
 
+class GaussianOptions(NamedTuple):
+    """One value for each option of `Gaussian`."""
+
+    own: float
+    shrinkage: float
+    prior: float
+    temperature: float
+    unlabelled: float
+    fixed: float
+
+
+def listed(value: object) -> object:
+    """One value stands for a list of it."""
+    return [value] if isinstance(value, int | float | str) else value
+
+
+Many = Field(min_length=1, max_length=20, strict=False)
+Shares = Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], BeforeValidator(listed), Many]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), Many]
+Offsets = Annotated[tuple[Annotated[Number, Field(ge=-100, le=100)], ...], BeforeValidator(listed), Many]
+
+
+class Gaussian(Section):
+    """Options of `metaser.baselines.gaussian`; of all combinations of several values the best on the sources are averaged.
+
+    Attributes:
+        own: a, the support set's share of the covariance.
+        shrinkage: ρ, how far the covariance is drawn to its diagonal.
+        prior: k, the support clips that the sources' mean of a class is worth.
+        temperature: What log-likelihoods are multiplied by: many correlated features make them far too sure.
+        unlabelled: What an unlabelled query clip is worth, in support clips; 0 for an inductive classifier.
+        fixed: What is added to the fixed classes' logits.
+    """
+
+    own: Shares = (0.3,)
+    shrinkage: Shares = (0.5,)
+    prior: Rates = (10.0,)
+    temperature: Rates = (0.3,)
+    unlabelled: Shares = (0.3,)
+    fixed: Offsets = (0.0,)
+
+    def grid(self) -> list[GaussianOptions]:
+        """All combinations."""
+        return [GaussianOptions(*each) for each in product(*(getattr(self, name) for name in GaussianOptions._fields))]
+
+
 class Algorithm(Section):
-    """A meta-learning algorithm of `metaser.algorithms`, by name, and its inner loop.
+    """An algorithm of `metaser.algorithms` or `metaser.baselines`, by name, its inner loop, and what it does its own way.
+
+    All algorithms of a run are tested on the same clips, whatever each makes of them.
 
     Attributes:
         inner_lr: α, the learning rate of the inner loop.
         outer_lr: β, the learning rate of the outer Adam; `Training.outer_lr` when not given.
         steps: Inner steps in training.
-        test_steps: Inner steps when a task is tested; ``steps`` when not given.
+        test_steps: Inner steps when a task is tested; ``steps`` when not given, and with 0 it is asked as it was trained.
         first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
         lambda_: Reg-MAML's λ, in units of α; ``lambda_ratio`` is λ/α. At most one of the two.
+        layers: What adapts when a task is tested, for the algorithms that leave it open (supervised learning).
+        statistics: Whose batch statistics a query set is normalised by: its own, which is transductive, or the support set's.
+        mask_fixed: F-MAML: the support loss is over the outputs of the support set's classes alone.
+        calibrate: F-MAML: what is added to the fixed classes' logits is chosen on training tasks, after training.
+        fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
+        order: `Tasks.order`, where its own differs.
+        features: Its own recipe and normalisation.
+        model: Its own network.
+        iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
+        gaussian: Options of the Gaussian classifier.
+        ensemble: So many networks, trained side by side from different initial weights; their probabilities are averaged.
     """
 
     name: str
     inner_lr: Rate
     outer_lr: Rate | None = None
     steps: Count
-    test_steps: Count | None = None
+    test_steps: Annotated[int, Field(ge=0, le=MOST)] | None = None
     first_order: bool = True
     lambda_: Number | None = None
     lambda_ratio: Number | None = None
+    layers: Literal["all", "head"] = "all"
+    statistics: Literal["query", "support"] = "query"
+    mask_fixed: bool = False
+    calibrate: bool = False
+    fixed_support: bool = False
+    order: Literal["permuted", "fixed"] | None = None
+    features: Features | None = None
+    model: Model | None = None
+    iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    gaussian: Gaussian | None = None
+    ensemble: Annotated[int, Field(ge=1, le=100)] = 1
 
     @model_validator(mode="after")
     def _one_lambda(self) -> Algorithm:
         if self.lambda_ is not None and self.lambda_ratio is not None:
             raise ValueError("give lambda_ or lambda_ratio, not both")
         return self
+
+    @property
+    def testing(self) -> int:
+        """Inner steps when a task is tested."""
+        return self.steps if self.test_steps is None else self.test_steps
 
 
 class Engine(Section):
@@ -214,6 +279,7 @@ class Training(Section):
         monitor_every: Meta-iterations between two points of the test curve; 0 for none. The curve is shown, and
             chooses nothing.
         monitor_tasks: Test tasks per point of that curve.
+        monitored: The algorithms that have one (and one over inner steps, `Evaluation.steps`); all when empty.
         divergence: What a loss that is no finite number is: a mistake that ends the run (``error``), or a result
             (``record``): the model's curve ends there, it has no test scores, and the run goes on with the next model.
     """
@@ -225,6 +291,7 @@ class Training(Section):
     log_every: Count = 10
     monitor_every: Annotated[int, Field(ge=0, le=MOST)] = 0
     monitor_tasks: Count = 10
+    monitored: tuple[Name, ...] = Field(default=(), strict=False)
     divergence: Literal["error", "record"] = "error"
 
 
@@ -236,16 +303,22 @@ class Evaluation(Section):
         queries: Query clips per class, where the class has that many.
         min_queries: The fewest with which a class is still tested; below that the run is refused.
         fixed_queries: Query clips per fixed class; ``queries`` when not given.
+        steps: Numbers of inner steps for the curve over them, on ``training.monitor_tasks`` tasks; it is shown, and chooses
+            nothing.
     """
 
     tasks: Count = 100
     queries: Count = 25
     min_queries: Count = 10
     fixed_queries: Count | None = None
+    steps: tuple[Annotated[int, Field(ge=0, le=MOST)], ...] = Field(default=(), strict=False)
 
 
 class Experiment(Section):
-    """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA."""
+    """Everything that decides a run's numbers; ``data_root`` stands in for METASER_DATA.
+
+    ``compare`` names the algorithms that take part, of those that there are; all of them when empty.
+    """
 
     experiment: Name
     variant: Part = ""
@@ -257,6 +330,7 @@ class Experiment(Section):
     tasks: Tasks
     model: Model
     algorithms: dict[Name, Algorithm] = Field(min_length=1)
+    compare: tuple[Name, ...] = Field(default=(), strict=False)
     training: Training
     engine: Engine = Engine()
     evaluation: Evaluation = Evaluation()
@@ -264,8 +338,26 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         distinct("seeds", self.seeds)
+        distinct("compare", self.compare)
         distinct("tasks.fixed and data.emotions", [*self.tasks.fixed, *self.data.emotions])
+        for label, algorithm in self.algorithms.items():
+            if algorithm.fixed_support and not (self.tasks.fixed and self.tasks.fixed_shots):
+                raise ValueError(
+                    f"algorithms.{label}.fixed_support: needs tasks.fixed and tasks.fixed_shots, such as 5"
+                )
         return self
+
+    def of(self, label: str) -> Experiment:
+        """The settings as one of the algorithms has them: its own features, network, order of labels and outer loop."""
+        own = self.algorithms[label]
+        training = {"outer_lr": own.outer_lr, "iterations": own.iterations}
+        changes = {
+            "features": own.features or self.features,
+            "model": own.model or self.model,
+            "tasks": self.tasks.model_copy(update={"order": own.order or self.tasks.order}),
+            "training": self.training.model_copy(update={k: v for k, v in training.items() if v is not None}),
+        }
+        return self.model_copy(update=changes)
 
 
 def distinct(key: str, values: Sequence[object]) -> None:
@@ -279,188 +371,3 @@ def distinct(key: str, values: Sequence[object]) -> None:
         if value in seen:
             raise ValueError(f"{key}: {shown(value)} is there twice; each one once")
         seen.add(value)
-
-
-class Loader(yaml.SafeLoader):
-    """YAML as settings need it: no alias, which can stand for more than memory holds, and no key given twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses an alias."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.get_event()
-            raise ComposerError(None, None, f"the alias *{event.anchor} is not read; write it out", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that is there twice, of which YAML would take the last."""
-        mapping = super().construct_mapping(node, deep)
-        seen = set()
-        for key_node, _ in node.value if len(mapping) < len(node.value) else ():
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConstructorError(None, None, f"the key {shown(key)} is there twice", key_node.start_mark)
-            seen.add(key)
-        return mapping
-
-
-class Study:
-    """A ``config.yaml``: its base settings, and the overlays by name.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: if the file cannot be read, is not YAML, or an overlay has an unknown key or a bad value.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        tree = read_yaml(path)
-        self.overlays: dict[str, dict[str, Any]] = {kind: tree.pop(kind, None) or {} for kind in OVERLAYS}
-        self.base = tree
-        for kind, overlay in self.overlays.items():
-            if not isinstance(overlay, dict):
-                raise UserError(f"{path}: {kind}: must be a mapping")
-            self.overlays[kind] = {str(name): value for name, value in overlay.items()}
-        self.protocols = list(self.overlays["protocols"]) or [""]
-        self.variants = list(self.overlays["variants"])
-
-    def experiment(
-        self, *, variant: str = "", protocol: str = "", synthetic: bool = False, overrides: Sequence[str] = ()
-    ) -> Experiment:
-        """The settings with the wanted overlays: base, then variant, protocol, ``synthetic``, and ``key=value`` last.
-
-        Raises:
-            UserError: naming the file, the key and what would be right.
-        """
-        tree: dict[str, Any] = dict(self.base)
-        if variant:
-            tree = merge(tree, self._overlay("variants", variant))
-        if protocol:
-            tree = merge(tree, self._fitting(self._overlay("protocols", protocol), tree))
-        if synthetic:
-            tree = merge(tree, self.overlays["synthetic"])
-        for text in overrides:
-            tree = merge(tree, parse_override(text))
-        tree = merge(tree, {"variant": variant, "protocol": protocol})
-        try:
-            return Experiment.model_validate(tree)
-        except ValidationError as error:
-            raise UserError(f"{self.path}: {explain(error)}") from None
-
-    def _fitting(self, overlay: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-        """A protocol's overlay without what it says of algorithms that only other variants have."""
-        changed = overlay.get("algorithms")
-        if not isinstance(changed, dict):
-            return overlay
-        here, elsewhere = algorithms_of(tree), set().union(*map(algorithms_of, self.overlays["variants"].values()))
-        return {**overlay, "algorithms": {n: c for n, c in changed.items() if n in here or n not in elsewhere}}
-
-    def _overlay(self, kind: str, name: str) -> dict[str, Any]:
-        known = self.overlays[kind]
-        if name not in known:
-            raise UserError(f"{self.path}: unknown {kind[:-1]} {name!r}; {nearest(name, known)}")
-        if not isinstance(known[name], dict):
-            raise UserError(f"{self.path}: {kind}.{name}: must be a mapping")
-        return known[name]
-
-
-def algorithms_of(tree: object) -> set[str]:
-    """The algorithms' labels in settings that were not checked yet."""
-    found = tree.get("algorithms") if isinstance(tree, dict) else None
-    return set(found) if isinstance(found, dict) else set()
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top is a mapping.
-
-    Raises:
-        UserError: naming the file, and the line where it is not YAML.
-    """
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}: is not valid YAML{where} ({getattr(error, 'problem', None) or 'unreadable'})"
-        ) from None
-    except Exception as error:  # whatever its constructors raise, such as at a date that no calendar has
-        raise UserError(f"{path}: has a value that cannot be read ({first_line(error)})") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: must be a mapping of settings, such as 'seeds: [0]'")
-    return tree
-
-
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """``overlay`` over ``base``, key by key; lists and scalars are replaced whole."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """``training.iterations=100`` as a nested mapping; the value is read as YAML.
-
-    Raises:
-        UserError: if there is no ``=`` or the value is not YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text[:80]}: give key=value, such as training.iterations=100")
-    try:
-        tree: Any = yaml.load(value, Loader)
-    except Exception as error:  # as in `read_yaml`
-        reason = getattr(error, "problem", None) or "unreadable"
-        raise UserError(f"--set {text[:80]}: the value is not valid YAML ({reason})") from None
-    parts = key.strip().split(".")
-    if len(parts) > DEEPEST:
-        raise UserError(f"--set {text[:80]}: no key is that deep; give key=value, such as training.iterations=100")
-    for part in reversed(parts):
-        tree = {part: tree}
-    return tree
-
-
-def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line: the key, what is wrong, what would be right."""
-    # Of a union's members (a corpus's name or a mapping) the one that came furthest is what the user meant.
-    start = error.errors()[0]["loc"][:-1]
-    first = max((e for e in error.errors() if e["loc"][: len(start)] == start), key=lambda e: len(e["loc"]))
-    # A union reports the member it tried ('str', 'CustomCorpus') as part of the place; users know only their keys.
-    place = [str(part) for part in first["loc"] if part not in ("str", "CustomCorpus")]
-    where = ".".join(place)[:200] or "settings"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1]))}"
-    if first["type"] == "missing":
-        return f"missing key {where}"
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {reason}, not {shown(first['input'])}" if first["type"] != "value_error" else f"{where}: {reason}"
-
-
-def shown(value: object) -> str:
-    """A value as an error message shows it: in one line, and not all of it where it is long."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 80
-    try:
-        return short.repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-
-
-def known_keys(place: Sequence[str]) -> list[str]:
-    """The keys that `Experiment` knows at a place such as ``["training"]``."""
-    model: Any = Experiment
-    for part in place:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:  # inside a mapping or a list: the annotation below already named the model
-            continue
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner += [deeper for entry in inner for deeper in getattr(entry, "__args__", ())]
-        model = next((entry for entry in inner if isinstance(entry, type) and issubclass(entry, Section)), model)
-    return list(getattr(model, "model_fields", {}))

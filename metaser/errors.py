@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 
 #: What ends a line on some terminal, or moves about on it; a file's name may hold any of them.
@@ -61,3 +62,13 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in reversed(names)}
     match = difflib.get_close_matches(str(wrong).lower(), list(lowered), n=1, cutoff=0.6)
     return f"did you mean '{lowered[match[0]]}'?" if match else f"known: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: in one line, and not all of it where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return short.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

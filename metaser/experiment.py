@@ -20,19 +20,22 @@ from typing import Any
 import pandas as pd
 import torch
 
-from metaser import algorithms, models
-from metaser.cells import CellResult, Cells
-from metaser.config import Experiment, Study
+from metaser import models
+from metaser.cells import Cells
+from metaser.config import Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
 from metaser.errors import UserError, nearest
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root, read_sealed, write_sealed
+from metaser.learners import LEARNERS
 from metaser.parallel import Workers
 from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
+from metaser.study import Study
+from metaser.work import CellResult, Work
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,17 @@ class Run:
                 raise UserError(f"{key}: no domain {name!r} here; {nearest(name, self.speech.domains)}")
 
     @cached_property
-    def _features(self) -> dict[str, FeatureSet]:
-        return {protocol: self._extract(settings) for protocol, settings in self.settings.items()}
+    def _features(self) -> dict[Features, FeatureSet]:
+        """By their settings, which several algorithms may share."""
+        wanted = [settings.of(label).features for settings in self.settings.values() for label in settings.algorithms]
+        return {one: self._extract(one) for one in dict.fromkeys(wanted)}
 
-    def _extract(self, settings: Experiment) -> FeatureSet:
-        chosen = recipe(settings.features.recipe, backend=settings.features.backend)
+    def _extract(self, settings: Features) -> FeatureSet:
+        chosen = recipe(settings.recipe, backend=settings.backend)
         with progress(f"extracting features ({chosen.name})") as update:
             features = extract(self.speech.table, chosen, update)
         self._digests[chosen.name] = features.digest
-        features = normalise(features, settings.features.normalise)
+        features = normalise(features, settings.normalise)
         return replace(features, x=features.x.to(self.device))
 
     def writing(self) -> AbstractContextManager[Path]:
@@ -194,7 +199,7 @@ class Run:
         cells = self.cells.all()
         for cell in cells:
             self.cells.samplers(cell)
-        steps = [self.settings[cell.protocol].training.iterations for cell in cells]
+        steps = [self.cells.of(cell).training.iterations for cell in cells]
         total, path = sum(steps), self.results.path / "profile.txt" if self.going.profile and self.ranks.first else None
         with (
             Workers(1 if self.device.type == "cuda" else None, self.ranks) as workers,
@@ -212,14 +217,8 @@ class Run:
                 known = read_sealed(done) if self.ranks.first else None
                 if not self.ranks.tell(known is not None):
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    result = self.cells.work(
-                        cell,
-                        self._features[cell.protocol],
-                        workers,
-                        partial(advance, sum(steps[:number])),
-                        kept,
-                        self.going.every,
-                    )
+                    work = Work(self.cells, cell, self._features[self.cells.of(cell).features], workers)
+                    result = work.carry_out(partial(advance, sum(steps[:number])), kept, self.going.every)
                     if self.ranks.first:
                         write_sealed(done, result)
                         shutil.rmtree(kept, ignore_errors=True)
@@ -266,6 +265,8 @@ class Run:
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
             "seconds_per_100_epochs": self.pace(),
+            "chosen": {"/".join([*(str(cell.seconds[key]) for key in ("protocol", "algorithm", "target", "seed"))]): cell.chosen
+                       for cell in self._done if cell.chosen},
             "weights_sha256": [cell.weights_sha256 for cell in self._done],
             "ranks": self.ranks.count,
             "wall_seconds": round(time.monotonic() - self._started, 1),
@@ -279,14 +280,15 @@ def check_names(settings: Experiment) -> None:
     Raises:
         UserError: with the nearest right name.
     """
-    recipe(settings.features.recipe, backend=settings.features.backend)
     for label, algorithm in settings.algorithms.items():
-        if algorithm.name == "fmaml" and not settings.tasks.fixed:
-            raise UserError(f"algorithms.{label}: F-MAML needs fixed classes; set tasks.fixed, such as [silence]")
-    named = {f"algorithms.{label}.name": algorithm.name for label, algorithm in settings.algorithms.items()}
-    for key, name, registry in (
-        ("model.name", settings.model.name, list(models.MODELS)),
-        *((key, name, list(algorithms.ALGORITHMS)) for key, name in named.items()),
-    ):
-        if name not in registry:
-            raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
+        own, place = settings.of(label), f"algorithms.{label}."
+        recipe(own.features.recipe, backend=own.features.backend)
+        for key, name, registry in (
+            ("model.name" if algorithm.model is None else f"{place}model.name", own.model.name, list(models.MODELS)),
+            (f"{place}name", algorithm.name, list(LEARNERS)),
+        ):
+            if name not in registry:
+                raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
+        if algorithm.name == "fmaml" and (not settings.tasks.fixed or algorithm.fixed_support):
+            raise UserError(f"algorithms.{label}: F-MAML needs fixed classes, and keeps them out of the support set; set "
+                            "tasks.fixed, such as [silence], and no fixed_support")  # fmt: skip

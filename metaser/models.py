@@ -99,6 +99,30 @@ class MetaSERLSTM(nn.Module):
         return self.head(self.dense(self.lstm(x.transpose(1, 2))[:, -1]))
 
 
+class FunctionalsMLP(nn.Module):
+    """Two hidden layers for utterance functionals, 128 and 64 wide, each linear, layer normalisation, ReLU.
+
+    Args:
+        input_shape: ``(values, 1)``.
+        outputs: Classes.
+    """
+
+    widths = (128, 64)
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        sizes = (input_shape[0] * input_shape[1], *self.widths)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(clips, outputs)`` of ``x`` ``(clips, values, 1)``."""
+        return self.head(self.body(x))
+
+
 class OmniglotFC(nn.Module):
     """Omniglot's fully connected network (Santoro et al. 2016), as learn2learn's ``OmniglotFC``: 784-256-128-64-64-outputs.
 
@@ -217,6 +241,7 @@ MODELS: dict[str, Callable[[tuple[int, int], int], nn.Module]] = {
     "fmaml-conv": FMAMLConv,
     "fmaml-pooled": FMAMLPooled,
     "metaser-lstm": MetaSERLSTM,
+    "mlp": FunctionalsMLP,
     "omniglot-fc": OmniglotFC,
     "omniglot-cnn": OmniglotCNN,
     "mnist-cnn": MNISTCNN,

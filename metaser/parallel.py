@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from metaser import allocator
 from metaser.ranks import Ranks
@@ -33,6 +34,7 @@ class Workers:
         self.count = count or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         allocator.tune()
         torch.set_num_threads(1)
+        self._limits = threadpool_limits(1, user_api="blas")  # NumPy's, which would share the cores with ours
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -47,6 +49,7 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._limits.restore_original_limits()
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 

@@ -41,7 +41,7 @@ DOCUMENTS: dict[str, bytes] = {
     "keys of numbers": b"1: 2\n1.5: 2\n2020-01-01: 3\n~: 4\ntrue: 5\n",
     "a key twice": CONFIG.encode() + b"experiment: other\n",
     "a section twice": CONFIG.encode() + b"training: {iterations: 1}\n",
-    "a key twice within": CONFIG.replace("  iterations: 400", "  iterations: 400\n  iterations: 4").encode(),
+    "a key twice within": CONFIG.replace("  meta_batch: 2", "  meta_batch: 2\n  meta_batch: 4").encode(),
     "laughs": b"a: &a [x, x]\n"
     + b"".join(b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 120)),
     "laughs in a setting": CONFIG.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 
 import learn2learn
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 from metaser import algorithms, config, models
 from metaser.algorithms import Learner
 from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.fmaml import FMAML
+from metaser.layers import BatchNorm
 from metaser.parallel import Workers
 from metaser.tasks import Task
 
@@ -206,3 +209,52 @@ def test_initial_weights_depend_on_the_seed_and_leave_the_global_state() -> None
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_masked_support_loss_leaves_the_fixed_outputs_weights_alone() -> None:
+    task = task_for("tanh", fixed=2)
+    for masked, moved in ((False, True), (True, False)):
+        net = network("tanh", task)
+        learner = algorithms.build(settings_of("fmaml", mask_fixed=masked, steps=3), net)
+        assert isinstance(learner, FMAML)
+        group = learner.engine.group([task])
+        path = learner.adapt(group, learner.engine.start(learner.parameters()), 3, keep=False).path
+        names = learner.engine.names
+        before, after = (dict(zip(names, weights, strict=True)) for weights in (path[0], path[-1]))
+        fixed = slice(task.ways, None)
+        assert moved == (not torch.equal(before["head.weight"][fixed], after["head.weight"][fixed]))
+        assert not torch.equal(before["head.weight"][: task.ways], after["head.weight"][: task.ways])
+
+
+def test_a_calibrated_offset_gives_the_fixed_classes_as_much_probability_as_they_have_clips() -> None:
+    """Where the derivative of the mean query loss by the offset is 0, the two are equal."""
+    tasks = [task_for("tanh", fixed=2, seed=seed) for seed in range(60)]
+    learner = algorithms.build(settings_of("fmaml", calibrate=True, steps=4, inner_lr=0.3), network("tanh", tasks[0]))
+    assert isinstance(learner, FMAML)
+    learner.finish(lambda number: tasks[number])
+    assert learner.offset > 0, "each inner step pushes the fixed classes down"
+    given, asked = 0.0, 0.0
+    for task in tasks[:40]:
+        given += float(learner.predict(task).softmax(dim=1)[:, task.ways :].sum())
+        asked += float((task.query_y >= task.ways).sum())
+    assert given == pytest.approx(asked, rel=1e-4)
+
+
+def test_with_the_support_sets_statistics_no_query_clip_depends_on_another() -> None:
+    task = task_for("conv")
+    alone = replace(task, query_x=task.query_x[:1], query_y=task.query_y[:1])
+    for statistics, independent in (("support", True), ("query", False)):
+        learner = algorithms.build(settings_of("fomaml", statistics=statistics), network("conv", task))
+        whole, single = learner.predict(task)[:1], learner.predict(alone)
+        assert (difference(single, whole) < 1e-9) == independent
+
+
+def test_the_support_sets_statistics_are_what_normalises() -> None:
+    layer = BatchNorm(3).double()
+    x = torch.randn(8, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    layer.reference = 5
+    mean, deviation = (
+        x[:5].mean(dim=(0, 2), keepdim=True),
+        x[:5].var(dim=(0, 2), correction=0, keepdim=True).add(1e-5).sqrt(),
+    )
+    assert difference(layer(x), (x - mean) / deviation) < 1e-12

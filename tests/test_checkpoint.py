@@ -215,8 +215,9 @@ def test_differences_name_the_keys() -> None:
 # --- killed ---
 
 RUN = ("training.iterations=14", "training.meta_batch=2", "training.monitor_every=5", "training.monitor_tasks=1",
-       "training.log_every=3", "evaluation.tasks=2", "seeds=[0, 1]", "data.targets=[x-dor]")  # fmt: skip
-FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md", "curves.png", "accuracy.png",
+       "training.log_every=3", "evaluation.tasks=2", "seeds=[0, 1]", "data.targets=[x-dor]", "compare=[fmaml]",
+       "evaluation.steps=[0, 2]")  # fmt: skip
+FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md", "convergence-loss.png", "accuracy.png",
          "confusion.png")  # fmt: skip
 
 #: Imports metaser once, then runs a command line per line of its input in a process of its own (by fork, before any

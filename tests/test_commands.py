@@ -25,7 +25,7 @@ from metaser import cli
 
 FMAML = REPOSITORY / "experiments" / "fmaml"
 SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
-         "evaluation.tasks=3", "seeds=[0]")  # fmt: skip
+         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]")  # fmt: skip
 Result = subprocess.CompletedProcess
 
 
@@ -84,8 +84,8 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
     assert "gym" not in (result.stdout + result.stderr).lower()
     assert "Warning" not in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == [
-        "accuracy.png", "confusion.csv", "confusion.png", "curves.png", "metrics.csv", "run.json", "summary.csv",
-        "table.md", "tasks.csv", "timing.csv",
+        "accuracy.png", "confusion.csv", "confusion.png", "convergence-accuracy.png", "convergence-loss.png", "metrics.csv",
+        "paired.csv", "run.json", "steps.png", "summary.csv", "table.md", "tasks.csv", "timing.csv",
     ]  # fmt: skip
     table = (folder / "table.md").read_text()
     assert table in result.stdout
@@ -118,7 +118,7 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
         assert target not in source.split("+")
 
     metrics = pd.read_csv(folder / "metrics.csv")
-    assert set(metrics["split"]) == {"train", "monitor", "test"}
+    assert set(metrics["split"]) == {"train", "monitor", "test", "steps"}
     assert sorted(metrics.loc[metrics["split"] == "monitor", "iteration"].unique()) == [0, 1, 2]
     timing = pd.read_csv(folder / "timing.csv")
     assert list(timing.columns) == list(summary.columns)
@@ -127,7 +127,7 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
     assert facts["data"]["kind"] == "synthetic"
     assert {"commit", "versions", "hardware", "settings", "seconds_per_100_epochs", "wall_seconds"} <= facts.keys()
     confusion = pd.read_csv(folder / "confusion.csv")
-    assert confusion["count"].sum() == 2 * 5 * 3 * (5 * 25 + 2 * 10), "protocols × languages × tasks × query clips"
+    assert confusion["count"].sum() == 2 * 2 * 3 * (5 * 25 + 2 * 10), "protocols × languages × tasks × query clips"
 
 
 def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], 
         "summary.csv",
         "confusion.csv",
         "table.md",
-        "curves.png",
+        "convergence-loss.png",
         "accuracy.png",
         "confusion.png",
     ):
@@ -373,10 +373,12 @@ def test_missing_data_roots_corpora_and_results_folders_are_named(tmp_path: Path
 def test_odd_shapes_and_several_algorithms_are_reported_whole(tmp_path: Path) -> None:
     """Three ways of five emotions, two algorithms, one of them without a name in the table."""
     plus = "algorithms.other={name: fomaml, inner_lr: 0.1, steps: 1}"
-    result = metaser(*small(tmp_path, "tasks.ways=3", "data.targets=[x-bel]", plus), "--protocol", "paper")
+    result = metaser(
+        *small(tmp_path, "tasks.ways=3", "data.targets=[x-bel]", plus, "compare=[fmaml,other]"), "--protocol", "paper"
+    )
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "fmaml" / "5shot" / "synthetic"
-    assert "| other: accuracy, 5 classes" in (folder / "table.md").read_text()
+    assert "accuracy, 5 classes" in (folder / "table.md").read_text()
     confusion = pd.read_csv(folder / "confusion.csv")
     assert confusion["count"].notna().all()
     assert confusion.groupby("algorithm")["count"].sum().to_dict() == dict.fromkeys(
@@ -389,10 +391,10 @@ def test_odd_shapes_and_several_algorithms_are_reported_whole(tmp_path: Path) ->
 def test_plots_and_table_can_be_drawn_anew_from_the_csv_files(finished: tuple[Path, Result], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished[0], copy)
-    for name in ("table.md", "curves.png", "accuracy.png", "confusion.png"):
+    for name in ("table.md", "convergence-loss.png", "steps.png", "accuracy.png", "confusion.png"):
         (copy / name).unlink()
     assert metaser("render", FMAML, copy).returncode == 0
-    for name in ("table.md", "curves.png", "accuracy.png", "confusion.png"):
+    for name in ("table.md", "convergence-loss.png", "steps.png", "accuracy.png", "confusion.png"):
         assert (copy / name).read_bytes() == (finished[0] / name).read_bytes()
     assert "Always giving the commonest answer would be right in 17.2 %" in (copy / "table.md").read_text()
     (copy / "run.json").write_text("{}")
@@ -461,7 +463,7 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
 def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
     variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
     command = [sys.executable, "-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--results", str(tmp_path),
-               "--set", "training.iterations=100000", "--checkpoint-every", "2"]  # fmt: skip
+               "--set", "training.iterations=100000", "--set", "compare=[fmaml]", "--checkpoint-every", "2"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
         partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
         while running.poll() is None and not list(partial.glob("checkpoints/0000/*.safetensors")):

@@ -11,8 +11,8 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaser.config import Study, merge
 from metaser.errors import UserError
+from metaser.study import Study, merge
 
 CONFIG = REPOSITORY / "experiments" / "fmaml" / "config.yaml"
 
@@ -122,3 +122,11 @@ def test_merging_keeps_what_the_overlay_leaves_and_takes_what_it_says(base: dict
         if not isinstance(value, dict):
             assert merged[key] == value
     assert all(merged[key] == base[key] for key in base.keys() - overlay.keys())
+
+
+def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
+    study = Study(REPOSITORY / "experiments" / "fmaml" / "config.yaml")
+    chosen = study.experiment(variant="5shot", overrides=["compare=[maml, fmaml]"])
+    assert list(chosen.algorithms) == ["maml", "fmaml"]
+    with pytest.raises(UserError, match=r"compare: no algorithm 'mmal'; did you mean 'maml'"):
+        study.experiment(variant="5shot", overrides=["compare=[mmal]"])

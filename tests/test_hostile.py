@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_commands import metaser
 
-from metaser.config import Experiment, Study
+from metaser.config import Experiment
 from metaser.corpora import find
 from metaser.corpora.base import EMOTIONS as CANONICAL
 from metaser.corpora.base import Corpus, Utterance, audio_files
@@ -42,6 +42,7 @@ from metaser.errors import UserError
 from metaser.experiment import check_names
 from metaser.features import extract, recipe
 from metaser.reporting.tables import published, read_paper
+from metaser.study import Study
 from metaser.tasks import EpisodeSampler, TaskShape
 
 

@@ -11,10 +11,10 @@ from conftest import REPOSITORY
 from scipy import stats
 from test_commands import Result, assert_refused, metaser
 
-from metaser.config import Study
 from metaser.errors import UserError
 from metaser.reporting import trends
 from metaser.reporting.results import Finished
+from metaser.study import Study
 
 MODIFICATIONS = REPOSITORY / "experiments" / "modifications"
 TINY = ("training.iterations=4", "training.meta_batch=2", "training.log_every=1", "training.monitor_every=2",

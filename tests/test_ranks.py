@@ -74,7 +74,8 @@ def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPat
 
 
 RUN = ("training.iterations=40", "training.meta_batch=4", "training.monitor_every=20", "training.monitor_tasks=2",
-       "training.log_every=1", "evaluation.tasks=3", "seeds=[0]", "data.targets=[x-dor]")  # fmt: skip
+       "training.log_every=1", "evaluation.tasks=3", "seeds=[0]", "data.targets=[x-dor]", "compare=[fmaml]",
+       "evaluation.steps=[0]")  # fmt: skip
 
 
 def command(out: Path) -> list[str]:

@@ -32,7 +32,8 @@ from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
 
-SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3"]
+SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3",
+         "evaluation.steps=[]", "compare=[fmaml]"]  # fmt: skip
 INNER = {"name": "fomaml", "inner_lr": 0.1, "steps": 5}
 INLINE: dict[str, dict[str, Any]] = {
     "half": {**INNER, "inner_lr": 0.05}, "second": {**INNER, "name": "maml"}, "head": {**INNER, "name": "anil"},
@@ -169,7 +170,9 @@ def test_with_the_two_mended_it_finishes(stages: Stages) -> None:
 
 def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path) -> None:
     """The same test tasks, the same numbers: one run of all algorithms and seeds."""
-    chosen = [*SMALL, "data.targets=[x-ako]", "seeds=[0, 1]", *(f"algorithms={json.dumps(a)}" for a in algorithms(0.1))]
+    labels = [label for entry in algorithms(0.1) for label in entry]
+    chosen = [*SMALL, "data.targets=[x-ako]", "seeds=[0, 1]", *(f"algorithms={json.dumps(a)}" for a in algorithms(0.1)),
+              f"compare={json.dumps(labels)}"]  # fmt: skip
     settings = [part for setting in chosen for part in ("--set", setting)]
     result = metaser(
         "run", stages.folder / "plain", "--variant", "5shot", "--protocol", "paper", "--results", tmp_path, *settings
@@ -288,11 +291,14 @@ def test_the_experiments_own_sweep_is_sound_and_what_it_does_not_name_is_all_the
     path = FMAML / "sweep.yaml"
     settings = read(path)
     cells = grid(settings.model_copy(update={"variants": ("5shot",)}), path, Path("nowhere")).cells
-    assert len(cells) == 2 * 2 * 5 * 3, "algorithms × protocols × targets × seeds"
+    assert len(cells) == 2 * 2 * 2 * 3, "algorithms × protocols × targets × seeds"
     assert {cell.algorithm for cell in cells} == {"fmaml", "second-order"}
-    cells = grid(Sweep(experiment="."), path, Path("nowhere")).cells
-    assert len(cells) == len({cell.key for cell in cells}) == 3 * 2 * 5 * 1, "on synthetic data one seed"
-    assert [cell.variant for cell in cells[::10]] == ["5shot", "10shot", "20shot"]
+    sweep = Sweep(experiment=".", variants=("5shot", "10shot", "20shot"), set=["compare=[fmaml, maml]"])
+    cells = grid(sweep, path, Path("nowhere")).cells
+    assert len(cells) == len({cell.key for cell in cells}) == 3 * 2 * 2 * 2, (
+        "on synthetic data two targets and one seed"
+    )
+    assert [cell.variant for cell in cells[::8]] == ["5shot", "10shot", "20shot"]
 
 
 def test_cores_are_divided_among_the_workers() -> None:

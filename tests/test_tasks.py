@@ -209,3 +209,12 @@ def test_it_is_a_task_dataset_of_learn2learn() -> None:
         tasks[4]
     endless = tasks_of(utterances(), shape_of())
     assert endless.sample().query_index.tolist() != endless.sample().query_index.tolist()
+
+
+def test_a_task_can_be_normalised_by_its_support_set_alone() -> None:
+    table = utterances()
+    plain, scaled = (tasks_of(table, shape_of(), 3, by_support=by).task(1, 0) for by in (False, True))
+    assert scaled.support_x.mean(dim=(0, 2)).abs().max() < 1e-5
+    assert (scaled.support_x.std(dim=(0, 2), correction=0) - 1).abs().max() < 1e-5
+    mean, deviation = plain.support_x.mean(dim=(0, 2)), plain.support_x.std(dim=(0, 2), correction=0)
+    assert torch.allclose(scaled.query_x, (plain.query_x - mean[:, None]) / deviation[:, None], atol=1e-5)

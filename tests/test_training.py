@@ -11,6 +11,7 @@ from conftest import EMOTIONS, features_of, toy_task, utterances
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from threadpoolctl import threadpool_info
 from torch import nn
 
 from metaser import algorithms, config, models
@@ -157,3 +158,15 @@ def test_with_several_seeds_the_interval_covers_the_training() -> None:
     assert seeded_interval(values, [0] * 6) == pytest.approx(mean_interval(values))
     # Three seeds that agree by luck do not make the tasks' own spread vanish.
     assert seeded_interval([0.1, 0.9, 0.1, 0.9, 0.1, 0.9], seeds)[1] == pytest.approx(mean_interval([0.1, 0.9] * 3)[1])
+
+
+def test_workers_leave_numpys_products_one_thread_and_give_its_threads_back() -> None:
+    """Two pools on the same cores only get in each other's way, and products would depend on the number of cores."""
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    with Workers(2) as workers:
+        assert set(workers.map(lambda _: max(threads()), range(4))) == {1}
+    assert threads() == before

@@ -1,19 +1,34 @@
-"""F-MAML (arXiv 2101.01356), Tables 2 to 4: every language left out in turn, 5-, 10- or 20-shot.
+"""F-MAML (arXiv 2101.01356), Tables 2 to 4 and Figure 3: every language left out in turn, 5-, 10- or 20-shot.
 
 metaser run experiments/fmaml --variant 5shot
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from metaser.experiment import Run
 from metaser.files import write_text
-from metaser.reporting import plots, tables
-from metaser.reporting.results import Finished
+from metaser.reporting import plots, tables, trends
+from metaser.reporting.paired import paired
+from metaser.reporting.results import KEYS, Finished, read_results, write_csv
 
-NAMES = {"fmaml": "F-MAML", "maml": "MAML", "supervised": "Supervised"}
+NAMES = {
+    "fmaml": "F-MAML", "maml": "MAML, all classes alike", "supervised": "supervised, support only",
+    "zero-shot": "supervised, other languages", "tuned-head": "… head fine-tuned", "tuned-all": "… all fine-tuned",
+    "protonet": "Prototypical network", "classical": "classical (LR × LDA)",
+}  # fmt: skip
+PAPER_NAMES = {"fmaml": "F-MAML", "maml": "MAML", "supervised": "Supervised"}
 PAPER_TITLES = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)", "es": "Spanish (EMOFILM)"}
+
+#: The paper's order of methods, as differences that it says are positive.
+CLAIMED = (("fmaml", "maml"), ("maml", "supervised"), ("fmaml", "supervised"))
+
+#: Figure 3's algorithms.
+CONVERGING = ("fmaml", "maml")
 
 
 def run(run: Run) -> None:
@@ -22,13 +37,26 @@ def run(run: Run) -> None:
 
 
 def render(finished: Finished, paper: pd.DataFrame) -> None:
-    """Draws the plots and writes ``table.md`` from a run's CSV files and ``run.json``."""
-    folder, guess = finished.folder, finished.constant_answer()
-    shown, says = metrics(finished), caption(finished)
-    plots.curves(finished.metrics, finished.targets, says, folder / "curves.png")
-    plots.bars(finished.summary, shown, finished.targets, guess, says, folder / "accuracy.png")
-    plots.confusions(finished.confusions(), says, folder / "confusion.png")
-    write_text(folder / "table.md", table(finished, paper))
+    """Draws the plots and writes ``paired.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
+    folder, guess, says = finished.folder, finished.constant_answer(), caption(finished)
+    tests = paired(read_results(folder / "tasks.csv", (*KEYS, "seed", "task")))
+    write_csv(tests, folder / "paired.csv")
+    names = {label: NAMES.get(label, label) for label in finished.first.algorithms}
+    shown = {label: name for label, name in names.items() if label in CONVERGING} or names
+    for metric, what in (("loss", "query loss (nats)"), ("accuracy", "query accuracy, all classes")):
+        trends.trends(
+            finished.metrics, metric, what, finished.targets, shown, says, folder / f"convergence-{metric}.png"
+        )
+    steps = finished.metrics[finished.metrics["split"] == "steps"]
+    if len(steps):
+        plots.steps(
+            steps, "accuracy_emotions", "accuracy, emotions only", finished.targets, names, says, folder / "steps.png"
+        )
+    plots.bars(finished.summary, metrics(finished), finished.targets, guess, names, says, folder / "accuracy.png")
+    confusions = finished.confusions()
+    drawn = {key: counts for key, counts in confusions.items() if key[0].split(", ")[1] in shown}
+    plots.confusions(drawn or confusions, says, folder / "confusion.png")
+    write_text(folder / "table.md", table(finished, paper, tests, names))
 
 
 def metrics(finished: Finished) -> dict[str, str]:
@@ -41,29 +69,59 @@ def metrics(finished: Finished) -> dict[str, str]:
 def caption(finished: Finished) -> str:
     """What the numbers are of; synthetic data are never shown without that word."""
     kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
-    return f"F-MAML, {finished.first.tasks.shots}-shot, {kind}: each language left out in turn"
+    return f"F-MAML and its baselines, {finished.first.tasks.shots}-shot, {kind}: each language left out in turn"
 
 
-def table(finished: Finished, paper: pd.DataFrame) -> str:
-    """``table.md``: ours per protocol, then the paper's."""
+def table(finished: Finished, paper: pd.DataFrame, tests: pd.DataFrame, names: dict[str, str]) -> str:
+    """``table.md``: ours per protocol, the paper's claims as paired tests, then the paper's numbers."""
     fixed = {f"recall_{name}": f"recall of {name} (fixed)" for name in finished.first.tasks.fixed}
-    shown = {**metrics(finished), **fixed, "macro_f1": "macro-F1, all classes", "uar": "UAR, all classes"}
+    shown = {**metrics(finished), "macro_f1": "macro-F1, all classes", "uar": "UAR, all classes", **fixed}
     everything, emotions = finished.constant_answer()
     parts = [f"# {caption(finished)}", about(finished)]
     for protocol, settings in finished.settings.items():
         rows = finished.summary[finished.summary["protocol"] == protocol]
         parts += [
             f"## Ours, protocol `{protocol}`, {finished.kind} data",
-            tables.ours(rows, shown, finished.targets, NAMES),
-            f"{settings.evaluation.tasks} test tasks per language and seed, {len(settings.seeds)} seed(s), "
-            f"{settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; recipe "
+            *(tables.metric(rows, metric, title, finished.targets, names) for metric, title in shown.items()),
+            f"{settings.evaluation.tasks} test tasks per language and seed, the same for every method; {len(settings.seeds)} "
+            f"seed(s), {settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; recipe "
             f"`{settings.features.recipe}`, network `{settings.model.name}`, normalisation {settings.features.normalise}, "
-            f"speakers {settings.tasks.speakers}, labels {settings.tasks.order}. Always giving the commonest answer "
-            f"would be right in {100 * everything:.1f} % of all query clips and {100 * emotions:.1f} % of the emotions'.",
+            f"speakers {settings.tasks.speakers}, labels {settings.tasks.order}, where a method does not say otherwise. Always "
+            f"giving the commonest answer would be right in {100 * everything:.1f} % of all query clips and "
+            f"{100 * emotions:.1f} % of the emotions'.",
+            claims(tests[tests["protocol"] == protocol], finished, names),
         ]  # fmt: skip
     parts += ["## The paper's numbers: EmoFilm, accuracy over all classes",
-              tables.published(paper[paper["metric"] == "accuracy"], NAMES, PAPER_TITLES)]  # fmt: skip
-    return "\n\n".join(parts) + "\n"
+              tables.published(paper[paper["metric"] == "accuracy"], PAPER_NAMES, PAPER_TITLES)]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def claims(tests: pd.DataFrame, finished: Finished, names: dict[str, str]) -> str:
+    """The paper's order, F-MAML > MAML > supervised, per language: differences in points, and whether they are there."""
+    rows = []
+    for one, other in CLAIMED:
+        for metric, what in metrics(finished).items():
+            cells = tests[(tests["metric"] == metric) & tests["algorithm"].isin([one, other])]
+            cells = cells[cells["against"].isin([one, other])]
+            found = {str(row["target"]): verdict(row, one) for row in cells.to_dict("records")}
+            if found:
+                rows.append(
+                    [f"{names[one]} − {names[other]}: {what}", *(found.get(target, "–") for target in finished.targets)]
+                )
+    if not rows:
+        return ""
+    header = ["the paper says positive; points", *finished.targets.values()]
+    return "\n\n".join([tables.markdown(header, rows),
+                        "Paired over test tasks, half width of the 95 % interval over seeds (over tasks where wider); p: Student's "
+                        "paired t over the seeds' means, Holm-corrected over all pairs of methods."])  # fmt: skip
+
+
+def verdict(cell: Mapping[Any, Any], one: str) -> str:
+    """A difference, its interval, whether it is confirmed, and p."""
+    gap = float(cell["difference"]) * (1 if cell["algorithm"] == one else -1)
+    width, p = float(cell["ci95"]), float(cell["p_seeds_holm"])
+    found = "undecided" if not abs(gap) > width else "confirmed" if gap > 0 else "refuted"
+    return f"{100 * gap:+.1f} ± {100 * width:.1f}, {found}" + (f" (p = {p:.2g})" if p == p else "")
 
 
 def about(finished: Finished) -> str:

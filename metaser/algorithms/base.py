@@ -7,8 +7,12 @@ the terms of `metaser.engine.Engine`, which decides how many tasks go together.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
 
 import torch
 from torch import nn
@@ -37,6 +41,21 @@ class MetaGradient:
     accuracies: list[float]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """All clips that a model may be trained on.
+
+    Attributes:
+        x: ``(clips, coefficients, frames)``.
+        emotions: One class name per clip.
+        domains: One language or corpus per clip.
+    """
+
+    x: torch.Tensor
+    emotions: list[str]
+    domains: list[str]
+
+
 class Learner(ABC):
     """A network with a way to adapt it.
 
@@ -50,6 +69,10 @@ class Learner(ABC):
 
     #: Whether an inner step scales all of a weight's gradient by one rate.
     one_rate = True
+    #: What `finish` chose, by name, and what it was chosen for.
+    chosen: Mapping[str, float] = MappingProxyType({})
+    #: Whether a task is adapted to step by step, so that one can ask how it goes with their number.
+    stepwise = False
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
@@ -60,6 +83,12 @@ class Learner(ABC):
         """θ, everything that the outer loop learns."""
         return list(self.model.parameters())
 
+    def prepare(self, sources: Sources) -> None:  # noqa: B027  (most have nothing to prepare)
+        """Called once, before training; for learners that look at all clips and not at tasks."""
+
+    def finish(self, task: Callable[[int], Task]) -> None:  # noqa: B027
+        """Called once, after training, with tasks by number to choose by: of the sources, and of the test's shape."""
+
     @abstractmethod
     def meta_gradient(self, group: Group) -> MetaGradient:
         """The group's meta-gradient at the current parameters."""
@@ -67,6 +96,12 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, task: Task) -> torch.Tensor:
         """Logits ``(queries, N+F)`` of the query set after `config.Algorithm.test_steps` of adaptation."""
+
+    def after(self, steps: int) -> Self:
+        """The same learner, with so many steps when a task is tested; parameters are shared."""
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(update={"test_steps": steps})
+        return other
 
     def query_gradient(self, group: Group, at: Weights, by: Weights | None = None) -> MetaGradient:
         """The gradient of the query losses at the weights ``at`` with respect to ``by``, which they depend on.

@@ -4,26 +4,52 @@ MAML on N+F-way tasks: the F fixed classes (silence, neutral) are known for good
 are in no support set, and they own the last F outputs in every task. The inner loop therefore never sees them; the
 outer loop alone teaches them. The paper describes second-order MAML, its authors' code computes the first-order
 gradient (`torch.autograd.grad` without ``create_graph``): `first_order` chooses.
+
+Two variants explain the method. The support loss as published pushes the fixed outputs down at every inner step, as no clip
+of theirs is there; with ``mask_fixed`` it is over the first N outputs alone. With ``calibrate`` one number is added to
+the fixed outputs, the one with the least query loss on tasks of the sources: after more inner steps than in training, or
+masked ones, they are no longer level with the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
+from scipy.optimize import minimize_scalar
 from torch import nn
+from torch.nn import functional as F
 
 from metaser import config
 from metaser.algorithms.base import MetaGradient
-from metaser.algorithms.maml import MAML
-from metaser.engine import Group
+from metaser.algorithms.maml import MAML, Adapted
+from metaser.engine import Group, Weights
 from metaser.tasks import Task
+
+#: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
+CALIBRATION_TASKS, FARTHEST = 40, 30.0
 
 
 class FMAML(MAML):
-    """MAML or FOMAML held to N+F-way tasks; see `Learner` for the arguments."""
+    """MAML or FOMAML held to N+F-way tasks; see `Learner` for the arguments.
+
+    Attributes:
+        offset: What is added to the fixed classes' logits; 0 unless calibrated.
+    """
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.first_order = settings.first_order
+        self.offset = 0.0
         super().__init__(model, settings, options)
+
+    def adapt(
+        self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None
+    ) -> Adapted:
+        """The inner loop, with the support loss over the classes that are in it, if so set."""
+        if self.settings.mask_fixed:
+            group = replace(group, support=replace(group.support, outputs=group.tasks[0].ways))
+        return super().adapt(group, start, steps, keep, rate)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """As MAML or FOMAML, on tasks with fixed classes.
@@ -35,6 +61,25 @@ class FMAML(MAML):
             check(task)
         return super().meta_gradient(group)
 
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Chooses the offset, if so set: the least mean query loss over tasks of the sources."""
+        if not self.settings.calibrate:
+            return
+        self.offset = 0.0
+        tasks = [task(number) for number in range(CALIBRATION_TASKS)]
+        asked = [(self.predict(one), one) for one in tasks]
+
+        def loss(offset: float) -> float:
+            losses = [F.cross_entropy(self.lifted(logits, one, float(offset)), one.query_y) for logits, one in asked]
+            return float(torch.stack(losses).mean())
+
+        self.offset = float(minimize_scalar(loss, bounds=(-FARTHEST, FARTHEST), method="bounded").x)
+        self.chosen = {"offset": self.offset, "loss": loss(self.offset)}
+
+    def lifted(self, logits: torch.Tensor, task: Task, offset: float) -> torch.Tensor:
+        """Logits with so much added to those of the fixed classes."""
+        return torch.cat([logits[:, : task.ways], logits[:, task.ways :] + offset], dim=1)
+
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits ``(queries, N+F)`` after adaptation.
 
@@ -42,7 +87,8 @@ class FMAML(MAML):
             ValueError: if the task is not N+F-way.
         """
         check(task)
-        return super().predict(task)
+        logits = super().predict(task)
+        return self.lifted(logits, task, self.offset) if self.offset else logits
 
 
 def check(task: Task) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient
 from metaser.engine import Group, Outcome, Slopes, TaskEngine, Weights
+from metaser.errors import UserError
 from metaser.learn2learn import l2l
 from metaser.tasks import Task
 
@@ -26,12 +27,12 @@ class Adapted:
     Attributes:
         path: φ₀ … φ_k.
         slopes: ∇L_S(φ₀) … ∇L_S(φ_{k−1}).
-        outcome: The support set's at φ_{k−1}.
+        outcome: The support set's at φ_{k−1}; None without a step.
     """
 
     path: list[Weights]
     slopes: list[Slopes]
-    outcome: Outcome
+    outcome: Outcome | None
 
 
 class MAML(Learner):
@@ -42,11 +43,14 @@ class MAML(Learner):
     """
 
     first_order = False
+    stepwise = True
     #: Whether second derivatives pass through the network's body; if not, its layers need not provide any.
     through_body = True
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         super().__init__(model, settings, options)
+        if settings.statistics == "support" and not isinstance(self.engine, TaskEngine):
+            raise UserError("statistics: support goes one task at a time; use engine.layout: task")
         self.maml = l2l.algorithms.MAML(model, lr=settings.inner_lr, first_order=self.first_order)
 
     def adapts(self, name: str) -> bool:
@@ -67,7 +71,7 @@ class MAML(Learner):
         """
         adapted = [self.adapts(name) for name in self.engine.names]
         rate = self.settings.inner_lr if rate is None else rate
-        path, slopes = [start], []
+        path, slopes, outcome = [start], [], None
         for _ in range(steps):
             outcome = self.engine.outcome(path[-1], group.support, twice=keep and self.through_body)
             slopes.append(self.engine.slopes(outcome, path[-1], adapted, keep))
@@ -96,9 +100,11 @@ class MAML(Learner):
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""
         group = self.engine.group([task])
-        steps = self.settings.test_steps or self.settings.steps
-        adapted = self.adapt(group, self.engine.start(self.parameters()), steps, keep=False)
+        adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.testing, keep=False)
         with torch.no_grad():
+            if self.settings.statistics == "support":
+                assert isinstance(self.engine, TaskEngine), "checked when it was built"
+                return self.engine.conditioned(adapted.path[-1], group)
             return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
 
 

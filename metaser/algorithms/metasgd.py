@@ -48,6 +48,6 @@ class MetaSGD(MAML):
         """Query logits after adaptation with the learned rates."""
         group = self.engine.group([task])
         weights, rates = self.engine.split(self.engine.start(self.parameters()))
-        adapted = self.adapt(group, weights, self.settings.test_steps or self.settings.steps, keep=False, rate=rates)
+        adapted = self.adapt(group, weights, self.settings.testing, keep=False, rate=rates)
         with torch.no_grad():
             return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)

@@ -18,4 +18,5 @@ class Reptile(FOMAML):
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Σⱼ ∇L_S(φⱼ), which is (θ − φ_k)/α without the cancellation that the difference suffers in float32."""
         adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.steps, keep=False)
+        assert adapted.outcome is not None, "config.Algorithm.steps is 1 at least"
         return report(self.engine.total(adapted.slopes), adapted.outcome, group.support)

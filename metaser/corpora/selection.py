@@ -15,6 +15,9 @@ from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
 
+#: The class that a collection may borrow from another corpus.
+NEUTRAL = "neutral"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -91,7 +94,8 @@ def select(
     if not synthetic and any(corpus.generated for corpus in folders):
         raise UserError(f"collection {name}: real and generated corpora are never mixed; name them in two collections")
     table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
-    table = table[table["emotion"].isin([*settings.emotions, *tasks.fixed])]
+    left_out = set() if settings.collections[name].own_neutral else {NEUTRAL}
+    table = table[table["emotion"].isin({*settings.emotions, *tasks.fixed} - left_out)]
     table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])
     domains = tuple(sorted(table["domain"].unique()))
     if len(domains) < 2:

@@ -28,10 +28,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Clips:
-    """Features and labels of a group's support or query sets, as its engine lays them out."""
+    """Features and labels of a group's support or query sets, as its engine lays them out.
+
+    Attributes:
+        x: The features.
+        y: The labels.
+        outputs: The loss is over the first so many outputs only; over all when not given.
+    """
 
     x: torch.Tensor
     y: torch.Tensor
+    outputs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class LowRankEngine(Engine):
             else:
                 x = torch.relu(x)
             place += len(own)
-        logits = x.transpose(0, 1)
+        logits = x.transpose(0, 1)[..., : clips.outputs]
         losses = mean_losses(logits, clips.y)
         return Outcome(losses.sum(), losses, logits, trace)
 

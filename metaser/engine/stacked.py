@@ -49,7 +49,7 @@ class StackedEngine(Engine):
             return network(own, x, "plain")
 
         with torch.autocast(clips.x.device.type, torch.bfloat16, enabled=lower):
-            logits = torch.vmap(one)(spread, clips.x)
+            logits = torch.vmap(one)(spread, clips.x)[..., : clips.outputs]
         losses = mean_losses(logits.float() if lower else logits, clips.y)
         return Outcome(losses.sum(), losses, logits, trace=spread)
 

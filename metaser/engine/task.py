@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser.engine.base import Clips, Engine, Group, Outcome
+from metaser.layers import BatchNorm
 from metaser.tasks import Task
 
 #: The step of a central difference, as a share of the weights' norm; near the cube root of float32's and float64's ε.
@@ -35,9 +36,22 @@ class TaskEngine(Engine):
         """See `Engine.outcome`."""
         lower = self.options.precision == "bfloat16"
         with torch.autocast(clips.x.device.type, torch.bfloat16, enabled=lower):
-            logits = self.network()(weights, clips.x, "twice" if twice else "native")
+            logits = self.network()(weights, clips.x, "twice" if twice else "native")[:, : clips.outputs]
         loss = F.cross_entropy(logits.float() if lower else logits, clips.y)
         return Outcome(loss, loss, logits)
+
+    def conditioned(self, weights: list[torch.Tensor], group: Group) -> torch.Tensor:
+        """The query set's logits, batch normalisation by the support set's statistics alone: an inductive answer."""
+        network = self.network()
+        layers = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
+        support, query = group.support.x, group.query.x
+        try:
+            for layer in layers:
+                layer.reference = len(support)
+            return network(weights, torch.cat([support, query]), "native")[len(support) :]
+        finally:
+            for layer in layers:
+                layer.reference = None
 
     def slopes(
         self, outcome: Outcome, weights: list[torch.Tensor], adapted: Sequence[bool], keep: bool

@@ -1,4 +1,4 @@
-"""One waveform → one array of MFCCs ``(coefficients, frames)``, by a recipe."""
+"""One trimmed waveform → one array of MFCCs ``(coefficients, frames)``, by a recipe."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy import ndimage
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
-from metaser.features.recipes import Recipe
+from metaser.features.recipes import MFCC
 
 
-def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
-    """The features of one clip, and how many of their frames hold speech.
+def mfcc(waveform: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, int]:
+    """The MFCCs of one clip that is trimmed and cut, and how many of their frames hold speech.
 
     Windows at a clip's edge are filled up with zeros, so that a clip shorter than one window works and padding the
     waveform with silence would give the same frames. Frames that lie wholly in the padding are 0 in the result.
@@ -27,32 +27,13 @@ def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
     Returns:
         ``(coefficients, frames)`` float32, and the number of valid frames, at least 1: 0 from there on.
     """
-    if recipe.trim_db is not None:
-        waveform = trim_silence(waveform, recipe.trim_db, recipe.window, recipe.hop)
-    waveform = waveform[: recipe.samples]
     if recipe.fit == "resize":
         waveform = pad(waveform, (0, (recipe.samples or 0) - len(waveform)))
     frames = _torchaudio_mfcc(waveform, recipe) if recipe.backend == "torchaudio" else _psf_mfcc(waveform, recipe)
     return {"crop": _crop, "average": _average, "resize": _resize}[recipe.fit](frames, recipe)
 
 
-def trim_silence(waveform: torch.Tensor, trim_db: float, window: int, hop: int) -> torch.Tensor:
-    """Cuts off leading and trailing windows whose mean power is ``trim_db`` or more below the loudest window's.
-
-    The F-MAML paper speaks of trimming but states no threshold. A clip of digital silence stays whole.
-
-    Args:
-        waveform: ``(samples,)``.
-        trim_db: In dB, above 0.
-        window: In samples.
-        hop: In samples.
-    """
-    power = pad(waveform, (0, window)).unfold(0, window, hop).square().mean(dim=1)
-    loud = (power > power.max() * 10 ** (-trim_db / 10)).nonzero()
-    return waveform[int(loud[0]) * hop : int(loud[-1]) * hop + window] if len(loud) else waveform
-
-
-def _torchaudio_mfcc(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
     """``(coefficients, 1 + samples // hop)``, as ``librosa.feature.mfcc`` computes them."""
     count = 1 + len(waveform) // recipe.hop
     if recipe.padding == "reflect":  # there must be enough to mirror
@@ -70,7 +51,7 @@ def _torchaudio_mfcc(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def _constants(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _constants(recipe: MFCC) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The window ``(window,)``, the mel filters ``(mels, bins)`` and the DCT-II's ``(coefficients, mels)``."""
     bins = recipe.window // 2 + 1
     filters = audio.melscale_fbanks(bins, recipe.f_min, recipe.top, recipe.mels, recipe.rate, "slaney", "slaney")
@@ -79,7 +60,7 @@ def _constants(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     return torch.hann_window(recipe.window).float(), filters.T.float().contiguous(), basis.T.float().contiguous()
 
 
-def _psf_mfcc(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def _psf_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
     """``(coefficients, frames)`` from python_speech_features; its windows start at, not around, the hop's multiples."""
     found = python_speech_features.mfcc(
         waveform.numpy().astype(np.float64), recipe.rate, recipe.window / recipe.rate, recipe.hop / recipe.rate,
@@ -88,13 +69,13 @@ def _psf_mfcc(waveform: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     return torch.from_numpy(found.T.astype(np.float32))
 
 
-def _crop(frames: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
+def _crop(frames: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, int]:
     """The first frames, zero-padded at the end where there are too few."""
     kept = frames[:, : recipe.frames]
     return pad(kept, (0, recipe.frames - kept.shape[1])), kept.shape[1]
 
 
-def _average(frames: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
+def _average(frames: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, int]:
     """Each output frame is the mean of the valid frames it covers, weighted by how much of each it covers."""
     weights = _areas((recipe.samples or 0) // recipe.hop, recipe.frames)[: frames.shape[1]]
     cover = weights.sum(dim=0)
@@ -110,7 +91,7 @@ def _areas(steps: int, frames: int) -> torch.Tensor:
     return torch.where(overlap > 1e-9, overlap, 0.0).float()
 
 
-def _resize(frames: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
+def _resize(frames: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, int]:
     """As ``skimage.transform.resize`` by default: Gaussian against aliasing, then linear on a grid of pixel areas."""
     image, size = frames.numpy(), (recipe.coefficients, recipe.frames)
     factors = np.divide(image.shape, size)

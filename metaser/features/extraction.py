@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 
 from metaser.corpora.audio import read_samples, read_waveform
 from metaser.errors import UserError
-from metaser.features.coefficients import compute
-from metaser.features.recipes import Recipe
+from metaser.features import encoder
+from metaser.features.clip import compute
+from metaser.features.recipes import Encoder, Recipe
 from metaser.files import cache_folder, replacing
 from metaser.parallel import available_cores
 
@@ -77,7 +78,7 @@ def extract(
     with _threads(workers) as pool:
         key = _key(pool, paths, recipe)
         cache = cache_folder("features") / f"{key}.safetensors"
-        found = _load(cache, (len(paths), recipe.coefficients, recipe.frames))
+        found = _load(cache, (len(paths), *recipe.shape))
         if found is None:
             found = _compute_all(pool, paths, recipe, progress)
             _save(cache, *found, recipe)
@@ -105,6 +106,8 @@ def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
 def _key(pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe) -> str:
     """The name of the cache's file for these contents and this recipe."""
     key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
+    if isinstance(recipe, Encoder):
+        key.update(encoder.identity(recipe))
     for digest in pool.map(_digest, paths):
         key.update(digest)
     return key.hexdigest()
@@ -123,7 +126,7 @@ def _compute_all(
     pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe, progress: Callable[[int, int], None] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``(utterances, coefficients, frames)`` and ``(utterances,)``; each worker fills its own rows."""
-    x = torch.empty(len(paths), recipe.coefficients, recipe.frames, dtype=torch.float32)
+    x = torch.empty(len(paths), *recipe.shape, dtype=torch.float32)
     lengths = torch.empty(len(paths), dtype=torch.int64)
 
     def fill(row: int) -> None:

@@ -12,7 +12,10 @@ from metaser.errors import UserError, nearest
 from metaser.features.extraction import FeatureSet
 
 #: What `normalise` knows.
-NORMALISATIONS = ("none", "utterance", "speaker")
+NORMALISATIONS = ("none", "utterance", "speaker", "language", "support")
+
+#: The emotion of clips in which nobody speaks.
+SILENCE = "silence"
 
 
 def normalise(features: FeatureSet, how: str) -> FeatureSet:
@@ -21,7 +24,12 @@ def normalise(features: FeatureSet, how: str) -> FeatureSet:
     ``utterance`` takes the statistics from each utterance alone: inductive, but it takes the clip's level away.
     ``speaker`` takes them from all the clips of the same speaker of the same corpus that are in the table, without
     looking at their labels: with test clips among them it is *transductive*, and a result should say so. Clips whose
-    speaker is not known count as one speaker per corpus and language.
+    speaker is not known count as one speaker per corpus and language. Silence, which nobody speaks, is measured by all the
+    speech of the table: by itself it would look like speech of average level.
+
+    ``language`` takes them from all the speech of the same corpus and language: transductive, too. ``support`` leaves the
+    array as it is: every task's clips are then normalised by its own support set (`metaser.tasks.SpeechTasks`), which is
+    inductive.
 
     A coefficient that does not vary becomes 0; a value that is not finite is left out of the statistics and becomes 0.
 
@@ -34,36 +42,47 @@ def normalise(features: FeatureSet, how: str) -> FeatureSet:
     """
     if how not in NORMALISATIONS:
         raise UserError(f"no normalisation {how!r}; {nearest(how, NORMALISATIONS)}")
-    if how == "none":
+    if how in ("none", "support"):
         return features
     # NumPy rather than torch: the same bits whatever torch's number of threads, and no threads for such small sums.
-    x = features.x.numpy()
+    x = features.x.cpu().numpy()
     normalised = np.zeros_like(x)
     valid = np.arange(x.shape[2]) < features.lengths.numpy()[:, None]
-    for rows in _speakers(features) if how == "speaker" else np.arange(len(x))[:, None]:
+    silent = (features.table["emotion"] == SILENCE).to_numpy() & (how != "utterance")
+    for rows in np.arange(len(x))[:, None] if how == "utterance" else _groups(features, by_speaker=how == "speaker"):
         normalised[rows] = _z_scores(x[rows], valid[rows])
+    if silent.any() and not silent.all():
+        normalised[silent] = _z_scores(x, valid, by=~silent)[silent]
     return replace(features, x=torch.from_numpy(normalised))
 
 
-def _speakers(features: FeatureSet) -> Iterator[np.ndarray]:
-    """The rows of each speaker, one speaker after another."""
-    speaker = features.table["speaker"].fillna("").astype(str)
+def _groups(features: FeatureSet, by_speaker: bool) -> Iterator[np.ndarray]:
+    """The rows of each speaker, or of each corpus and language, one after another."""
+    speaker = (
+        features.table["speaker"].fillna("").astype(str) if by_speaker else features.table["emotion"].map(lambda _: "")
+    )
     language = features.table["language"].where(speaker == "", "")  # matters for unknown speakers only
     groups = features.table.groupby([features.table["corpus"], speaker, language], sort=False, dropna=False)
     for rows in groups.indices.values():
         yield np.asarray(rows)
 
 
-def _z_scores(x: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _z_scores(x: np.ndarray, valid: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
     """z-scores of ``(utterances, coefficients, frames)`` where ``(utterances, frames)`` is valid, 0 elsewhere.
 
     In float64: the variance of a coefficient far from 0 would drown in float32.
+
+    Args:
+        x: The values.
+        valid: Which of them count.
+        by: ``(utterances,)``: whose statistics to use; all when not given.
     """
     used = valid[:, None, :] & np.isfinite(x)
     values = np.where(used, x.astype(np.float64), 0.0)  # NumPy 1 would let a float64 zero stay in float32
-    count = np.maximum(used.sum(axis=(0, 2), keepdims=True), 1)
-    mean = values.sum(axis=(0, 2), keepdims=True) / count
+    chosen = slice(None) if by is None else by
+    count = np.maximum(used[chosen].sum(axis=(0, 2), keepdims=True), 1)
+    mean = values[chosen].sum(axis=(0, 2), keepdims=True) / count
     centred = np.where(used, values - mean, 0)
-    deviation = np.sqrt(np.square(centred).sum(axis=(0, 2), keepdims=True) / count)
+    deviation = np.sqrt(np.square(centred[chosen]).sum(axis=(0, 2), keepdims=True) / count)
     constant = deviation <= np.abs(mean) * np.finfo(np.float32).eps  # only rounding is left
     return np.where(constant, 0, centred / np.where(constant, 1, deviation))

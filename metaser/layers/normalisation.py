@@ -26,9 +26,13 @@ class BatchNorm(nn.Module):
     Args:
         features: Channels.
         eps: ε.
+
+    Attributes:
+        reference: Mean and variance are those of the first so many clips; of all when None.
     """
 
     route = "native"
+    reference: int | None = None
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -38,8 +42,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(clips, channels, …)``, normalised over all but the channels."""
-        if self.route == "plain":
-            return plain(x, self.weight, self.bias, self.eps)
+        if self.route == "plain" or self.reference is not None:
+            return plain(x, self.weight, self.bias, self.eps, self.reference)
         return normalise(x, self.weight, self.bias, self.eps, twice=self.route == "twice")
 
 
@@ -50,10 +54,12 @@ def normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: fl
     return torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)[0]
 
 
-def plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-    """The same in elementary operations."""
+def plain(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, reference: int | None = None
+) -> torch.Tensor:
+    """The same in elementary operations, by the statistics of the first ``reference`` clips."""
     over = [dimension for dimension in range(x.dim()) if dimension != 1]
-    variance, mean = torch.var_mean(x, dim=over, keepdim=True, correction=0)
+    variance, mean = torch.var_mean(x[:reference], dim=over, keepdim=True, correction=0)
     shape = spread(x)
     return (x - mean) * torch.rsqrt(variance + eps) * weight.view(shape) + bias.view(shape)
 

@@ -26,76 +26,82 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def curves(metrics: pd.DataFrame, titles: Mapping[str, str], caption: str, path: Path) -> None:
-    """Training and test curves: a row per metric (loss, accuracy over all classes), a column per protocol and algorithm.
+def steps(
+    metrics: pd.DataFrame, metric: str, label: str, titles: Mapping[str, str], names: Mapping[str, str], caption: str,
+    path: Path,
+) -> None:  # fmt: skip
+    """A metric over the inner steps of adaptation: a row per protocol, a panel per target, a line per algorithm.
 
     Args:
-        metrics: Rows of ``metrics.csv``.
-        titles: Target → its name in the legend.
+        metrics: Rows of ``metrics.csv`` whose split is ``steps``.
+        metric: Which.
+        label: Of the vertical axis.
+        titles: Target → its panel's title.
+        names: Algorithm → its name in the legend.
         caption: What the data are.
         path: The PNG to write.
     """
-    shown = {"loss": "query loss (nats)", "accuracy": "accuracy, all classes"}
-    groups = list(metrics[["protocol", "algorithm"]].drop_duplicates().itertuples(index=False, name=None))
-    figure, axes = plt.subplots(len(shown), len(groups), figsize=(6 * len(groups), 7), squeeze=False, sharex="col")
-    for row, (metric, label) in enumerate(shown.items()):
-        for column, (protocol, algorithm) in enumerate(groups):
-            axis = axes[row][column]
-            chosen = metrics[(metrics["metric"] == metric) & (metrics["protocol"] == protocol)]
-            chosen = chosen[chosen["algorithm"] == algorithm]
-            for number, (target, title) in enumerate(titles.items()):
-                for split, style in (("train", ":"), ("monitor", "-")):
-                    over = chosen[(chosen["target"] == target) & (chosen["split"] == split)]
-                    line = over.groupby("iteration")["mean"].agg(["mean", "min", "max"])
-                    colour = COLOURS[number % len(COLOURS)]
-                    name = f"{title}, {'test' if split == 'monitor' else 'training on the others'}"
-                    axis.plot(line.index, line["mean"], style, color=colour, label=name)
-                    if split == "monitor":
-                        axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.15, linewidth=0)
-            axis.set(ylabel=label, title=f"{algorithm}, protocol: {protocol}" if row == 0 else "")
+    protocols = list(dict.fromkeys(metrics["protocol"]))
+    size = 4.5 * len(titles), 3.6 * len(protocols)
+    figure, axes = plt.subplots(len(protocols), len(titles), figsize=size, squeeze=False, sharey="row")
+    for across, protocol in zip(axes, protocols, strict=True):
+        for axis, (target, title) in zip(across, titles.items(), strict=True):
+            for number, (algorithm, name) in enumerate(names.items()):
+                rows = metrics[(metrics["protocol"] == protocol) & (metrics["target"] == target)]
+                rows = rows[(rows["algorithm"] == algorithm) & (rows["metric"] == metric)]
+                if rows.empty:
+                    continue
+                line = rows.groupby("iteration")["mean"].agg(["mean", "min", "max"])
+                colour = COLOURS[number % len(COLOURS)]
+                axis.plot(line.index, line["mean"], marker="o", markersize=3, color=colour, label=name)
+                axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.15, linewidth=0)
+            axis.set(title=f"{title}, {protocol}", xlabel="inner steps", ylabel=label if axis is across[0] else "")
             axis.grid(alpha=0.3)
-    for axis in axes[-1]:
-        axis.set_xlabel("meta-iteration")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.05))
+    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
     figure.suptitle(
-        f"{caption}\nmean over seeds, band: smallest to largest seed; the test curve chooses nothing", fontsize=9
+        f"{caption}\nmean over seeds, band: smallest to largest seed; the curve chooses nothing", fontsize=9
     )
+    figure.tight_layout()
     save(figure, path)
 
 
 def bars(
-    summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], chance: Sequence[float], caption: str,
-    path: Path,
+    summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], chance: Sequence[float],
+    names: Mapping[str, str], caption: str, path: Path,
 ) -> None:  # fmt: skip
-    """Accuracies with their 95 % intervals, a panel per metric, a bar per target and protocol; guessing as a line.
+    """Accuracies with their 95 % intervals: a row per protocol, a panel per metric, a bar per target and algorithm.
 
     Args:
         summary: Rows of ``summary.csv``.
         metrics: Metric → the panel's title.
         titles: Target → its name on the axis.
-        chance: The accuracy of always giving the commonest answer, one per metric.
+        chance: The accuracy of always giving the commonest answer, one per metric; drawn as a line.
+        names: Algorithm → its name in the legend.
         caption: What the data are.
         path: The PNG to write.
     """
-    groups = list(summary[["protocol", "algorithm"]].drop_duplicates().itertuples(index=False, name=None))
-    figure, axes = plt.subplots(1, len(metrics), figsize=(5.5 * len(metrics), 4), squeeze=False, sharey=True)
-    width = 0.8 / len(groups)
-    for axis, (metric, title), guess in zip(axes[0], metrics.items(), chance, strict=True):
-        for number, (protocol, algorithm) in enumerate(groups):
-            chosen = summary[(summary["protocol"] == protocol) & (summary["algorithm"] == algorithm)]
-            chosen = chosen[chosen["metric"] == metric].set_index("target").reindex(list(titles))
-            at = np.arange(len(titles)) + (number - (len(groups) - 1) / 2) * width
-            axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * chosen["ci95"], capsize=3,
-                     color=COLOURS[number % len(COLOURS)], label=f"{algorithm}, {protocol}")  # fmt: skip
-        axis.axhline(
-            100 * guess, color="0.3", linestyle="--", linewidth=1, label=f"always one answer, {100 * guess:.1f} %"
-        )
-        axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
-        axis.set(title=title, ylabel="%")
-        axis.grid(axis="y", alpha=0.3)
-        axis.legend(fontsize=7)
+    protocols = list(dict.fromkeys(summary["protocol"]))
+    size = 6.5 * len(metrics), 3.8 * len(protocols)
+    figure, axes = plt.subplots(len(protocols), len(metrics), figsize=size, squeeze=False, sharey=True)
+    width = 0.85 / len(names)
+    for across, protocol in zip(axes, protocols, strict=True):
+        for axis, (metric, title), guess in zip(across, metrics.items(), chance, strict=True):
+            rows = summary[(summary["protocol"] == protocol) & (summary["metric"] == metric)]
+            for number, (algorithm, name) in enumerate(names.items()):
+                chosen = rows[rows["algorithm"] == algorithm].set_index("target").reindex(list(titles))
+                at = np.arange(len(titles)) + (number - (len(names) - 1) / 2) * width
+                axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * chosen["ci95"], capsize=2, label=name,
+                         color=COLOURS[number % len(COLOURS)], hatch="//" if number >= len(COLOURS) else None)  # fmt: skip
+            said = f"always one answer, {100 * guess:.1f} %"
+            axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=said)
+            axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
+            axis.set(title=f"{title}, {protocol}", ylabel="%")
+            axis.grid(axis="y", alpha=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
     figure.suptitle(caption, fontsize=9)
+    figure.tight_layout()
     save(figure, path)
 
 

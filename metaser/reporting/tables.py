@@ -39,7 +39,7 @@ def summarise(scores: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             place = tuple(named[key] for key in ("variant", "algorithm", "corpus", "target"))
             rows.append({**named, "metric": metric, "mean": mean, "ci95": ci95, "n_tasks": len(values),
                          "n_seeds": values["seed"].nunique(), "paper": published.get((*place, metric))})  # fmt: skip
-    return pd.DataFrame(rows)[list(SUMMARY)].astype({"paper": float})
+    return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"paper": float})
 
 
 def read_paper(path: Path) -> pd.DataFrame:
@@ -103,3 +103,22 @@ def published(paper: pd.DataFrame, names: Mapping[str, str], titles: Mapping[str
     rows = [[names.get(algorithm, algorithm), *(cells.get((algorithm, target), "–") for target in targets)]
             for algorithm in dict.fromkeys(paper["algorithm"])]  # fmt: skip
     return markdown(["%", *(titles.get(target, target) for target in targets)], rows)
+
+
+def metric(
+    summary: pd.DataFrame, name: str, title: str, titles: Mapping[str, str], names: Mapping[str, str]
+) -> str:  # fmt: skip
+    """Our numbers of one protocol and metric: algorithms as rows, targets as columns, in per cent.
+
+    Args:
+        summary: The rows of that protocol.
+        name: The metric.
+        title: How the table names it.
+        titles: Target → how the table names it; in this order.
+        names: Algorithm → how the table names it; in this order.
+    """
+    rows = summary[summary["metric"] == name]
+    columns = (rows[column] for column in ("algorithm", "target", "mean", "ci95"))
+    cells = {(label, target): percent(mean, ci95) for label, target, mean, ci95 in zip(*columns, strict=True)}
+    lines = [[shown, *(cells.get((label, target), "–") for target in titles)] for label, shown in names.items()]
+    return markdown([f"{title}, %", *titles.values()], lines)

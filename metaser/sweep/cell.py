@@ -127,7 +127,7 @@ def only(settings: Experiment, algorithm: str) -> Experiment:
     """
     if algorithm not in settings.algorithms:
         raise UserError(f"algorithms: unknown name {algorithm!r}; {nearest(algorithm, settings.algorithms)}")
-    return settings.model_copy(update={"algorithms": {algorithm: settings.algorithms[algorithm]}})
+    return settings.model_copy(update={"algorithms": {algorithm: settings.algorithms[algorithm]}, "compare": ()})
 
 
 def as_json(tree: Any) -> Any:

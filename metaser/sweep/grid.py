@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metaser.cells import Cell as Model
-from metaser.config import Study
 from metaser.errors import UserError, nearest
 from metaser.experiment import Run
+from metaser.study import Study
 from metaser.sweep.cell import Cell, as_json, only
 from metaser.sweep.settings import Sweep, experiment_folder
 
@@ -51,7 +51,7 @@ class Draft(Run):
         settings = settings.model_copy(
             update={"seeds": (cell.seed,), "data": settings.data.model_copy(update={"targets": cell.targets})}
         )
-        features = self._features[cell.protocol]
+        features = self._features[settings.of(cell.algorithm).features]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
         return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
                         "features": {features.recipe.name: features.digest}})  # fmt: skip
@@ -71,11 +71,14 @@ def grid(sweep: Sweep, path: Path, folder: Path, root: Path | None = None) -> Gr
     """
     experiment = experiment_folder(sweep, path)
     inline = [f"algorithms={json.dumps(entry)}" for entry in sweep.algorithms or () if any(entry.values())]
-    common = (*sweep.set, *inline)
+    compared = [f"compare={json.dumps(sweep.labels)}"] if sweep.labels else []
+    common = (*sweep.set, *inline, *compared)
     cells: list[Cell] = []
     with naming(path):
         study = Study(experiment / "config.yaml")
     for variant in sweep.variants or study.variants or [""]:
+        with naming(path):
+            check_labels(sweep, study, variant, common)
         # What there is to say of the speech is said once.
         with naming(path), contextlib.redirect_stderr(io.StringIO()) if cells else contextlib.nullcontext():
             draft = Draft(experiment, variant, (*common, *chosen(sweep)), folder, sweep.protocols or (), root)
@@ -95,20 +98,27 @@ def cells_of(draft: Draft, sweep: Sweep, common: tuple[str, ...], cells: Path, r
     """The cells of one variant.
 
     Raises:
-        UserError: if an algorithm is not there, or a class has too few clips.
+        UserError: if a class has too few clips.
     """
     for run in draft.cells.all():
-        known = draft.settings[run.protocol].algorithms
-        for label in sweep.labels or ():
-            if label not in known:
-                raise UserError(f"algorithms: the experiment has none of the name {label!r}; {nearest(label, known)}, or "
-                                f"give its settings: {label}: {{name: ..., inner_lr: ..., steps: ...}}")  # fmt: skip
-        if sweep.labels is None or run.algorithm in sweep.labels:
-            draft.cells.samplers(run)
-            overrides = (*common, f"data.targets={json.dumps(run.targets)}", f"seeds=[{run.seed}]")
-            identity = draft.cell_identity(run)
-            yield Cell(draft.folder, draft.variant, run.protocol, run.algorithm, run.target, run.seed, overrides, identity,
-                       cells, root, sweep.checkpoint_every)  # fmt: skip
+        draft.cells.samplers(run)
+        overrides = (*common, f"data.targets={json.dumps(run.targets)}", f"seeds=[{run.seed}]")
+        identity = draft.cell_identity(run)
+        yield Cell(draft.folder, draft.variant, run.protocol, run.algorithm, run.target, run.seed, overrides, identity,
+                   cells, root, sweep.checkpoint_every)  # fmt: skip
+
+
+def check_labels(sweep: Sweep, study: Study, variant: str, common: tuple[str, ...]) -> None:
+    """Refuses an algorithm that the experiment does not have.
+
+    Raises:
+        UserError: naming it.
+    """
+    for label in sweep.labels or ():
+        known = study.experiment(variant=variant, overrides=(*common, "compare=[]")).algorithms
+        if label not in known:
+            raise UserError(f"algorithms: the experiment has none of the name {label!r}; {nearest(label, known)}, or "
+                            f"give its settings: {label}: {{name: ..., inner_lr: ..., steps: ...}}")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from metaser.tasks.sampler import Episode, EpisodeSampler
 from metaser.tasks.task import Task
 
 #: Streams of tasks that must not repeat one another under one seed.
-STREAMS = {"train": 0, "monitor": 1, "test": 2}
+STREAMS = {"train": 0, "monitor": 1, "test": 2, "choice": 3}
 
 
 class Utterances(Dataset):
@@ -47,8 +47,11 @@ class SpeechTasks(l2l.data.TaskDataset):
         emotions: One class name per utterance.
         sampler: Draws the episodes; its rows are rows of ``x``.
         seed: The run's seed.
-        stream: ``train``, ``monitor`` or ``test``.
+        stream: A key of `STREAMS`.
         num_tasks: As in learn2learn: the length, or -1 for an endless stream.
+        ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
+        by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
+        fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class SpeechTasks(l2l.data.TaskDataset):
         seed: int,
         stream: str = "train",
         num_tasks: int = -1,
+        *,
+        ordered: bool = False,
+        by_support: bool = False,
+        fixed_support: bool = False,
     ) -> None:
         utterances = Utterances(x, emotions)
         numbers = dict(enumerate(utterances.labels))
@@ -67,6 +74,7 @@ class SpeechTasks(l2l.data.TaskDataset):
             by_label.setdefault(label, []).append(row)
         super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
+        self.ordered, self.by_support, self.fixed_support = ordered, by_support, fixed_support
         self._next = itertools.count()
 
     def task(self, iteration: int, index: int) -> Task:
@@ -76,16 +84,26 @@ class SpeechTasks(l2l.data.TaskDataset):
     def episode(self, iteration: int, index: int) -> Episode:
         """The same, before its clips are gathered."""
         key = [self.seed, STREAMS[self.stream], iteration, index]
-        return self.sampler.draw(np.random.default_rng(key))
+        return self._draw(key)
+
+    def _draw(self, key: list[int]) -> Episode:
+        episode = self.sampler.draw(np.random.default_rng(key))
+        episode = episode.in_order(self.sampler.emotions) if self.ordered else episode
+        return episode.with_fixed_support() if self.fixed_support else episode
 
     def get_task(self, task_description: Episode) -> Task:
         """Gathers an episode's clips."""
         episode = task_description
         support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
+        support_x, query_x = self.x[support], self.x[query]
+        if self.by_support:
+            variance, mean = torch.var_mean(support_x, dim=(0, 2), keepdim=True, correction=0)
+            deviation = torch.where(variance > 0, variance, 1).sqrt()
+            support_x, query_x = (support_x - mean) / deviation, (query_x - mean) / deviation
         return Task(
-            support_x=self.x[support],
+            support_x=support_x,
             support_y=torch.from_numpy(episode.support_y).to(self.x.device),
-            query_x=self.x[query],
+            query_x=query_x,
             query_y=torch.from_numpy(episode.query_y).to(self.x.device),
             classes=episode.classes,
             fixed=episode.fixed,
@@ -97,7 +115,7 @@ class SpeechTasks(l2l.data.TaskDataset):
     def sample_task_description(self) -> Episode:
         """learn2learn's hook for an endless stream: the next episode of iteration 0."""
         key = [self.seed, STREAMS[self.stream], 0, next(self._next)]
-        return self.sampler.draw(np.random.default_rng(key))
+        return self._draw(key)
 
     def __getitem__(self, i: int) -> Task:
         if self.num_tasks == -1:

@@ -7,7 +7,7 @@ Support and query never share a clip or a recording (clips with the same audio c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -41,11 +41,17 @@ class TaskShape:
     fixed_queries: int = 0
     order: str = "permuted"
     speakers: str = "mixed"
+    fixed_shots: int = 0
 
 
 @dataclass(frozen=True)
 class Episode:
-    """The rows and outputs of one task, before any feature is touched; the fields are those of `Task`."""
+    """The rows and outputs of one task, before any feature is touched; the fields are those of `Task`, and:
+
+    Attributes:
+        extra_index: ``(F·fixed_shots,)`` rows of the fixed classes that would be in the support set, were they not fixed.
+        extra_y: Their outputs.
+    """
 
     support_index: np.ndarray
     support_y: np.ndarray
@@ -54,6 +60,21 @@ class Episode:
     classes: tuple[str, ...]
     fixed: int
     domain: str
+    extra_index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    extra_y: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def with_fixed_support(self) -> Episode:
+        """The same clips, with those of the fixed classes in the support set as any class's: plain N+F-way."""
+        return replace(self, support_index=np.concatenate([self.support_index, self.extra_index]),
+                       support_y=np.concatenate([self.support_y, self.extra_y]))  # fmt: skip
+
+    def in_order(self, emotions: Sequence[str]) -> Episode:
+        """The same clips, with the classes on the outputs in the order of ``emotions``; the fixed ones stay where they are."""
+        ways = len(self.classes) - self.fixed
+        order = sorted(range(ways), key=lambda output: emotions.index(self.classes[output]))
+        place = np.argsort(np.array([*order, *range(ways, len(self.classes))]))
+        return replace(self, support_y=place[self.support_y], query_y=place[self.query_y], extra_y=place[self.extra_y],
+                       classes=(*(self.classes[output] for output in order), *self.classes[ways:]))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,16 +155,18 @@ class EpisodeSampler:
         """Refuses by name a class that the shape asks too much of."""
         shape = self.shape
         for name in (*self.emotions, *shape.fixed):
-            fixed = name in shape.fixed
             least = min(self._wanted(name), shape.min_queries)
-            needed, found = least + (0 if fixed else shape.shots), len(self.clips[domain][name].rows)
-            if found < needed:
-                terms = f"{least} query clips" if fixed else f"{shape.shots} support + {least} query clips"
+            shots, found = self._shots(name), len(self.clips[domain][name].rows)
+            if found < least + shots:
+                terms = f"{shots} support + {least} query clips" if shots else f"{least} query clips"
                 raise UserError(f"{domain}: class {name} has {found} clips, too few for {terms}; "
                                 f"lower tasks.shots or the queries, or leave the class out")  # fmt: skip
         if shape.speakers == "disjoint":
             self.counts[domain] = self._count(domain)
             self._divide(domain, np.random.default_rng(0))
+
+    def _shots(self, name: str) -> int:
+        return self.shape.fixed_shots if name in self.shape.fixed else self.shape.shots
 
     def _wanted(self, name: str) -> int:
         return self.shape.fixed_queries if name in self.shape.fixed else self.shape.queries
@@ -164,9 +187,11 @@ class EpisodeSampler:
         support_speakers = self._divide(domain, rng) if shape.speakers == "disjoint" else None
 
         support = []
-        for name in classes[: shape.ways]:
+        for name in classes if shape.fixed_shots else classes[: shape.ways]:
+            if support_speakers is not None and not among(clips[name].speakers, self.counts[domain].speakers).any():
+                support_speakers = np.concatenate([support_speakers, self._some(clips[name].speakers, rng)])
             allowed = among(clips[name].speakers, support_speakers) if support_speakers is not None else slice(None)
-            support.append(rng.permutation(np.arange(len(clips[name].rows))[allowed])[: shape.shots])
+            support.append(rng.permutation(np.arange(len(clips[name].rows))[allowed])[: self._shots(name)])
         taken = np.concatenate([clips[name].recordings[at] for name, at in zip(classes, support, strict=False)])
 
         query = []
@@ -180,18 +205,21 @@ class EpisodeSampler:
                                 f"{shape.min_queries} are needed; lower tasks.shots or the queries")  # fmt: skip
             query.append(at)
 
-        def labels(drawn: list[np.ndarray]) -> np.ndarray:
-            return np.repeat(np.arange(len(drawn)), [len(at) for at in drawn])
+        def gather(drawn: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            rows = [clips[name].rows[at] for name, at in zip(classes, drawn, strict=False)]
+            return np.concatenate(rows), np.repeat(np.arange(len(drawn)), [len(at) for at in drawn])
 
-        return Episode(
-            support_index=np.concatenate([clips[n].rows[at] for n, at in zip(classes, support, strict=False)]),
-            support_y=labels(support),
-            query_index=np.concatenate([clips[n].rows[at] for n, at in zip(classes, query, strict=True)]),
-            query_y=labels(query),
-            classes=classes,
-            fixed=len(shape.fixed),
-            domain=domain,
-        )
+        (support_index, support_y), (query_index, query_y) = gather(support), gather(query)
+        own = support_y < shape.ways
+        return Episode(support_index[own], support_y[own], query_index, query_y, classes, len(shape.fixed), domain,
+                       support_index[~own], support_y[~own])  # fmt: skip
+
+    def _some(self, speakers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Of a shared class's speakers, the fewest random ones with `TaskShape.fixed_shots` clips."""
+        names, counts = np.unique(speakers, return_counts=True)
+        order = rng.permutation(len(names))
+        size = int((counts[order].cumsum() >= self.shape.fixed_shots).argmax()) + 1
+        return names[order[:size]]
 
     def _count(self, domain: str) -> Counts:
         """Clips per class and speaker, of the classes that are the domain's own (shared clips have other speakers)."""
@@ -203,7 +231,7 @@ class EpisodeSampler:
             names=tuple(own),
             speakers=speakers,
             clips=np.stack([(clips[name].speakers[:, None] == speakers).sum(axis=0) for name in own]),
-            shots=np.array([0 if name in fixed else self.shape.shots for name in own]),
+            shots=np.array([self._shots(name) for name in own]),
             wanted=np.array([self._wanted(name) for name in own]),
         )
 

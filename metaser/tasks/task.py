@@ -13,7 +13,7 @@ class Task:
 
     Attributes:
         support_x: ``(N·K, coefficients, frames)``.
-        support_y: ``(N·K,)`` int64, outputs 0 … N−1.
+        support_y: ``(N·K,)`` int64, outputs 0 … N−1; the fixed classes' too where an algorithm takes them as any others.
         query_x: ``(queries, coefficients, frames)``.
         query_y: ``(queries,)`` int64, outputs 0 … N+F−1.
         classes: The class that each output stands for, N+F names; the F fixed ones last.
@@ -35,5 +35,5 @@ class Task:
 
     @property
     def ways(self) -> int:
-        """N, the number of classes in the support set."""
+        """N, the number of classes that are not fixed."""
         return len(self.classes) - self.fixed

@@ -1,0 +1,209 @@
+"""A Gaussian classifier of the sources, adapted to a task: MAP means, one shared covariance, the query set as unlabelled data.
+
+Every class is a Gaussian around its own mean, all with one covariance (linear discriminant analysis). The sources' clips
+give a mean m_c and the covariance; a task's support set moves them:
+
+    μ_c = (n_c s_c + k m_c) / (n_c + k)      the posterior mean under a conjugate prior worth k clips (relevance MAP:
+                                              Gauvain, Lee, IEEE Trans. Speech and Audio Processing 2(2), 1994)
+    Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ diag(Σ_sources)
+
+with the support set's mean s_c of n_c clips. A class without support keeps the sources' mean, which is what a fixed class
+is. Then, as expectation maximisation on unlabelled data (Nigam et al., Machine Learning 39, 2000), the query clips count
+for the means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.
+
+Options with several values are chosen on the sources: each source language in turn gives tasks of the test's shape, and
+the others are its sources. The target has no part in it. Of all combinations the best third is kept, and their
+probabilities are averaged: a single best one is chosen by the accidents of one language. Every source counts alike, however many
+clips it has. Made for utterance functionals, brought to z-scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import log_softmax, logsumexp, softmax
+from torch import nn
+
+from metaser import config
+from metaser.algorithms.base import Learner, MetaGradient, Sources
+from metaser.baselines.classical import flat
+from metaser.config import GaussianOptions
+from metaser.engine import Group
+from metaser.errors import UserError
+from metaser.tasks import Task
+
+#: z-scores beyond this are cut off: functionals of odd clips have long tails.
+LIMIT = 5.0
+
+#: Steps of expectation maximisation.
+STEPS = 8
+
+#: Tasks of the sources that options are chosen on, and the share of all combinations that is kept.
+CHOICE_TASKS, KEPT = 40, 1 / 3
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one class in one domain: how many clips, their mean ``(features,)``, their scatter around it ``(features, features)``."""
+
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+
+class Gaussian(Learner):
+    """An adapted Gaussian classifier; see `Learner` for the arguments. The network is not used.
+
+    Attributes:
+        moments: Domain → class → what the sources say of it.
+        kept: The combinations of options whose answers are averaged, in the grid's order; all until there is a choice.
+    """
+
+    moments: dict[str, dict[str, Moments]]
+
+    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+        super().__init__(model, settings, options)
+        self.grid = (settings.gaussian or config.Gaussian()).grid()
+        self.kept = self.grid
+        self._known: dict[tuple[tuple[str, ...], int, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    def prepare(self, sources: Sources) -> None:
+        """Takes every class's mean and scatter, domain by domain."""
+        x, names, domains = clipped(sources.x), np.array(sources.emotions), np.array(sources.domains)
+        self.moments, self._known = {}, {}
+        for domain in sorted(set(sources.domains)):
+            here = self.moments[domain] = {}
+            for name in sorted(set(names[domains == domain])):
+                own = x[(domains == domain) & (names == name)]
+                centred = own - own.mean(axis=0)
+                here[str(name)] = Moments(len(own), own.mean(axis=0), centred.T @ centred)
+
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Chooses the options, where there are several: by the mean of both accuracies over tasks of the sources.
+
+        With one source there is nothing to leave out, and all are kept.
+        """
+        if len(self.grid) == 1 or len(self.moments) == 1:
+            return
+        scores = np.zeros(len(self.grid))
+        for number in range(CHOICE_TASKS):
+            scores += self.scores(task(number))
+        order = (-scores).argsort(kind="stable")[: max(1, round(KEPT * len(self.grid)))]
+        self.kept = [self.grid[place] for place in sorted(order)]
+        self.chosen = {
+            **self.grid[order[0]]._asdict(),
+            "score": scores[order[0]] / CHOICE_TASKS,
+            "averaged": len(order),
+        }
+
+    def scores(self, task: Task) -> np.ndarray:
+        """For all of the grid: the mean of the accuracies over all classes and over the emotions, without the task's own domain."""
+        true = task.query_y.cpu().numpy()
+        hits = self.answers(task, self.grid, without=task.domain).argmax(axis=2) == true
+        return (hits.mean(axis=1) + hits[:, true < task.ways].mean(axis=1)) / 2
+
+    def answers(self, task: Task, grid: Sequence[GaussianOptions], without: str = "") -> np.ndarray:
+        """Log-probabilities ``(options, queries, N+F)`` by each combination; one covariance serves several."""
+        found = [Asked(self, task, *shared, without).logits(list(together))
+                 for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage))]  # fmt: skip
+        return log_softmax(np.concatenate(found), axis=2)
+
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """Refused.
+
+        Raises:
+            UserError: always; there is nothing that gradients could train.
+        """
+        raise UserError("the Gaussian classifier is not trained by gradients; set its iterations: 0")
+
+    def predict(self, task: Task) -> torch.Tensor:
+        """Log-probabilities ``(queries, N+F)``.
+
+        Raises:
+            ValueError: if the sources lack one of the task's classes.
+        """
+        logits = logsumexp(self.answers(task, self.kept), axis=0) - math.log(len(self.kept))
+        return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
+
+    def known(self, classes: tuple[str, ...], ways: int, without: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the sources, all or without one domain, say: means ``(classes, features)``, covariance ``(features, features)``.
+
+        Each source counts alike. The covariance is that within classes and sources, of the first classes: fixed ones, such as
+        noise, are spread otherwise.
+
+        Raises:
+            ValueError: if they lack a class.
+        """
+        key = classes, ways, without
+        if key not in self._known:
+            parts = [[here[name] for domain, here in self.moments.items() if domain != without and name in here]
+                     for name in classes]  # fmt: skip
+            absent = [name for name, found in zip(classes, parts, strict=True) if not found]
+            if absent:
+                raise ValueError(f"the sources have no clip of {absent[0]}")
+            means = np.stack([np.mean([part.mean for part in found], axis=0) for found in parts])
+            covariance = np.mean([part.scatter / part.count for found in parts[:ways] for part in found], axis=0)
+            self._known[key] = means, covariance
+        return self._known[key]
+
+
+class Asked:
+    """A task under one covariance.
+
+    Every mean is a weighted sum of the same vectors: the sources' means, the support set's sums and the query clips. So
+    their products under Σ⁻¹, taken once, serve all means and all options.
+
+    Args:
+        learner: Knows the sources.
+        task: The task.
+        own: a.
+        shrinkage: ρ.
+        without: A domain that is left out of the sources.
+    """
+
+    def __init__(self, learner: Gaussian, task: Task, own: float, shrinkage: float, without: str = "") -> None:
+        support, query = clipped(task.support_x), clipped(task.query_x)
+        member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
+        self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
+        means, sources = learner.known(task.classes, task.ways, without)
+        sums = member.T @ support
+        seen = self.counts[:, 0] > 0
+        residuals = support - member[:, seen] @ (sums[seen] / self.counts[seen])
+        free = max(1, len(residuals) - int(seen.sum()))
+        mixed = (1 - own) * sources + own * residuals.T @ residuals / free
+        factor = cho_factor(
+            (1 - shrinkage) * mixed + shrinkage * np.diag(np.diag(sources)) + 1e-9 * np.eye(len(sources))
+        )
+        vectors = np.concatenate([means, sums, query])
+        self.products = vectors @ cho_solve(factor, vectors.T)
+        self.queries = slice(len(vectors) - len(query), None)
+
+    def logits(self, grid: Sequence[GaussianOptions]) -> np.ndarray:
+        """``(options, queries, N+F)``: scaled log-likelihoods by each combination, up to what is the same for all classes."""
+        prior, temperature, unlabelled, fixed = (
+            np.array([getattr(options, name) for options in grid])[:, None, None]
+            for name in ("prior", "temperature", "unlabelled", "fixed")
+        )
+        identity = np.broadcast_to(np.eye(len(self.counts)), (len(grid), len(self.counts), len(self.counts)))
+        own = np.concatenate([prior * identity, identity], axis=2)  # of the sources' means and the support set's sums
+        share = np.zeros((len(grid), len(self.products[self.queries]), len(self.counts)))
+        for _ in range(1 + (STEPS if unlabelled.any() else 0)):
+            total = self.counts + prior + share.sum(axis=1)[:, :, None]
+            weights = np.concatenate([own, share.swapaxes(1, 2)], axis=2) / total  # (options, N+F, vectors): the means
+            along = weights @ self.products
+            lengths = (along * weights).sum(axis=2)[:, None, :]
+            logits = temperature * (along[:, :, self.queries].swapaxes(1, 2) - 0.5 * lengths)
+            logits[:, :, self.ways :] += fixed
+            share = unlabelled * softmax(logits, axis=2)
+        return logits
+
+
+def clipped(x: torch.Tensor) -> np.ndarray:
+    """``(clips, features)`` float64 within ±`LIMIT`."""
+    return flat(x).clip(-LIMIT, LIMIT)

@@ -1,0 +1,51 @@
+"""One waveform → one array of features ``(coefficients, frames)``, by any kind of recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import pad
+
+from metaser.features import coefficients, encoder, functionals
+from metaser.features.recipes import MFCC, Encoder, Functionals, Recipe
+
+
+def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
+    """The features of one clip, trimmed and cut as the recipe says, and how many of their frames hold speech.
+
+    Args:
+        waveform: ``(samples,)`` float32 at ``recipe.rate`` Hz, at least one sample.
+        recipe: What to compute.
+
+    Returns:
+        ``(coefficients, frames)`` float32, and the number of valid frames, at least 1: 0 from there on.
+
+    Raises:
+        UserError: if the recipe needs weights that are not there.
+    """
+    if recipe.trim_db is not None:
+        waveform = trim_silence(waveform, recipe.trim_db, recipe.window, recipe.hop)
+    waveform = waveform[: recipe.samples]
+    match recipe:
+        case Functionals():
+            return functionals.compute(waveform, recipe), 1
+        case Encoder():
+            return encoder.compute(waveform, recipe), 1
+        case MFCC():
+            return coefficients.mfcc(waveform, recipe)
+    raise TypeError(f"{type(recipe).__name__} is no kind of recipe")
+
+
+def trim_silence(waveform: torch.Tensor, trim_db: float, window: int, hop: int) -> torch.Tensor:
+    """Cuts off leading and trailing windows whose mean power is ``trim_db`` or more below the loudest window's.
+
+    The F-MAML paper speaks of trimming but states no threshold. A clip of digital silence stays whole.
+
+    Args:
+        waveform: ``(samples,)``.
+        trim_db: In dB, above 0.
+        window: In samples.
+        hop: In samples.
+    """
+    power = pad(waveform, (0, window)).unfold(0, window, hop).square().mean(dim=1)
+    loud = (power > power.max() * 10 ** (-trim_db / 10)).nonzero()
+    return waveform[int(loud[0]) * hop : int(loud[-1]) * hop + window] if len(loud) else waveform

@@ -1,0 +1,83 @@
+"""One waveform → one vector by a frozen self-supervised encoder: mean and deviation over time of one layer, or of all layers' mean.
+
+The weights are torchaudio's (`torchaudio.pipelines`) and not fetched by metaser: who may download them puts the file where
+`weights` says. Nothing is trained here, so the features are cached like any others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import torch
+import torchaudio
+from torch import nn
+from torch.nn.functional import pad
+
+from metaser.errors import UserError, first_line
+from metaser.features.recipes import Encoder
+from metaser.files import cache_folder
+
+LOADING = Lock()
+
+#: The shortest clip, in s, that all encoders give a step of time for; shorter ones are filled up with zeros.
+SHORTEST = 0.1
+
+
+def compute(waveform: torch.Tensor, recipe: Encoder) -> torch.Tensor:
+    """``(2 · width, 1)`` float32 of ``(samples,)`` float32 at ``recipe.rate`` Hz: means over time, then deviations.
+
+    Raises:
+        UserError: if the weights are not there, or damaged.
+    """
+    waveform = pad(waveform, (0, max(0, round(SHORTEST * recipe.rate) - len(waveform))))
+    with LOADING:  # once, however many threads ask
+        model = network(recipe)
+    with torch.inference_mode():
+        layers, _ = model.extract_features(waveform[None])  # type: ignore[operator]
+        steps = torch.stack(layers).mean(dim=0)[0] if recipe.layer is None else layers[recipe.layer - 1][0]
+        deviation, mean = torch.std_mean(steps, dim=0, correction=0)
+    return torch.cat([mean, deviation])[:, None].clone()
+
+
+def weights(recipe: Encoder) -> Path:
+    """Where the weights have to be.
+
+    Raises:
+        UserError: if they are not there; it says which file is wanted and where.
+    """
+    path = cache_folder("encoders") / recipe.file
+    if not path.is_file():
+        raise UserError(
+            f"feature recipe {recipe.name}: needs the weights of torchaudio.pipelines.{recipe.bundle}, which metaser does not "
+            f"download; put {recipe.file} (get_model() of that bundle fetches it) at {path}"
+        )
+    return path
+
+
+def identity(recipe: Encoder) -> bytes:
+    """The SHA-256 of the weights, a part of the cache's key."""
+    with weights(recipe).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
+
+
+@lru_cache(maxsize=1)
+def network(recipe: Encoder) -> nn.Module:
+    """The encoder, frozen, with the weights that are there.
+
+    Raises:
+        UserError: if they are not there, or not those of this network.
+    """
+    path = weights(recipe)
+    try:
+        model = getattr(torchaudio.pipelines, recipe.bundle).get_model(
+            dl_kwargs={"model_dir": str(path.parent), "weights_only": True, "progress": False}
+        )
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}: not the weights of {recipe.bundle} ({first_line(error)}); fetch the file anew"
+        ) from None
+    return model.eval().requires_grad_(False)

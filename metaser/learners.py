@@ -1,0 +1,76 @@
+"""Algorithms and baselines under one roof: by name, around a network or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from metaser import config
+from metaser.algorithms import ALGORITHMS
+from metaser.algorithms.base import Learner, MetaGradient, Sources
+from metaser.baselines import BASELINES
+from metaser.engine import Group
+from metaser.errors import UserError, nearest
+from metaser.tasks import Task
+
+LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
+
+
+def build(settings: config.Algorithm, models: Sequence[nn.Module], options: config.Engine | None = None) -> Learner:
+    """The learner that the settings name, around its network; around several, their `Ensemble`.
+
+    Raises:
+        UserError: if there is no such algorithm, or it does not go with the engine's options.
+    """
+    if settings.name not in LEARNERS:
+        raise UserError(f"unknown algorithm {settings.name!r}; {nearest(settings.name, LEARNERS)}")
+    members = [LEARNERS[settings.name](model, settings, options) for model in models]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+class Ensemble(Learner):
+    """Learners of one kind from different initial weights, trained on the same tasks; their probabilities are averaged.
+
+    Args:
+        members: Two or more.
+    """
+
+    def __init__(self, members: Sequence[Learner]) -> None:
+        self.members = tuple(members)
+        self.model, self.settings, self.engine = members[0].model, members[0].settings, members[0].engine
+        self.stepwise = members[0].stepwise
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of one member after another."""
+        return [parameter for member in self.members for parameter in member.parameters()]
+
+    def prepare(self, sources: Sources) -> None:
+        """Prepares each."""
+        for member in self.members:
+            member.prepare(sources)
+
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Finishes each."""
+        for member in self.members:
+            member.finish(task)
+        self.chosen = {f"{number}.{name}": value for number, member in enumerate(self.members)
+                       for name, value in member.chosen.items()}  # fmt: skip
+
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """Each member's own; losses and accuracies are the members' means."""
+        found = [member.meta_gradient(group) for member in self.members]
+        losses, accuracies = ([sum(values) / len(found) for values in zip(*column, strict=True)]
+                              for column in ([one.losses for one in found], [one.accuracies for one in found]))  # fmt: skip
+        return MetaGradient(tuple(gradient for one in found for gradient in one.gradients), losses, accuracies)
+
+    def after(self, steps: int) -> Ensemble:
+        """See `Learner.after`."""
+        return Ensemble([member.after(steps) for member in self.members])
+
+    def predict(self, task: Task) -> torch.Tensor:
+        """The logarithm ``(queries, N+F)`` of the mean of the members' probabilities."""
+        spread = torch.stack([member.predict(task).log_softmax(dim=1) for member in self.members])
+        return spread.logsumexp(dim=0) - math.log(len(self.members))

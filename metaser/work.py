@@ -1,0 +1,193 @@
+"""The work on one model of a run: trained on its sources, tested on its targets, everything recorded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from metaser import learners, models
+from metaser.algorithms.base import Learner, Sources
+from metaser.cells import Cell, Cells
+from metaser.checkpoint import Checkpoints, digest
+from metaser.errors import DivergedError
+from metaser.evaluation import evaluate, mean_interval
+from metaser.features import FeatureSet, normalise
+from metaser.parallel import Workers
+from metaser.reporting.results import KEYS
+from metaser.tasks import EpisodeSampler, SpeechTasks
+from metaser.training import train
+
+#: The metrics of the test curve.
+MONITORED = ("loss", "accuracy", "accuracy_emotions", "macro_f1")
+
+#: From the initial weights' seed of one member of an ensemble to the next's.
+MEMBER = 1_000_003
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell gave, as JSON keeps it: rows of ``metrics.csv``, scores per test task, counts, time, what was
+    chosen on the sources, and the weights' digest."""
+
+    rows: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    confusion: list[dict[str, Any]]
+    seconds: dict[str, Any]
+    chosen: dict[str, float]
+    weights_sha256: str
+
+
+class Work:
+    """One model and all that is seen of it.
+
+    Args:
+        cells: The run's.
+        cell: Which.
+        features: Of all clips, normalised as the cell's settings say; on the device that is to compute.
+        workers: The threads.
+    """
+
+    def __init__(self, cells: Cells, cell: Cell, features: FeatureSet, workers: Workers) -> None:
+        self.cells, self.cell, self.features, self.workers = cells, cell, features, workers
+        self.settings, self.samplers = cells.of(cell), cells.samplers(cell)
+        self.algorithm = self.settings.algorithms[cell.algorithm]
+        monitored = self.settings.training.monitored
+        self.monitors = {target: self.stream("monitor", self.samplers[target])
+                         for target in cell.targets if not monitored or cell.algorithm in monitored}  # fmt: skip
+        self.learner = self.build()
+        self.rows: list[dict[str, Any]] = []
+        self.scores: list[dict[Any, Any]] = []
+        self.confusion: list[dict[Any, Any]] = []
+
+    def carry_out(self, tick: Callable[[int], None], kept: Path, every: int) -> dict[str, Any]:
+        """Trains and tests it; the fields of a `CellResult`.
+
+        Args:
+            tick: Called after every meta-iteration with its number.
+            kept: Where its checkpoints are.
+            every: As in `metaser.checkpoint.Checkpoints`.
+
+        Raises:
+            DivergedError: if it diverges and the settings call that a mistake.
+        """
+        cell, iterations, seconds = self.cell, self.settings.training.iterations, [math.nan]  # none where it diverges
+        try:
+            seconds = self.train(tick, Checkpoints(kept, self.rows, every))
+            for target in cell.targets:
+                self.test(target)
+        except DivergedError as error:
+            if self.settings.training.divergence == "error":
+                raise
+            self.scores, self.confusion = [], []
+            self.add(cell.target, "train", error.iteration, {"diverged": [1.0]})
+        weights = {f"{n:04}": p.detach().cpu() for n, p in enumerate(self.learner.parameters())}
+        return {
+            "rows": self.rows,
+            "scores": self.scores,
+            "confusion": self.confusion,
+            "seconds": {**self.keys(cell.target), "corpus": self.cells.corpus(cell.target),
+                        "seconds_per_100_epochs": 100 * seconds[0] / (iterations or math.nan),
+                        "seconds_to_train": sum(seconds)},
+            "chosen": dict(self.learner.chosen),
+            "weights_sha256": digest(weights, ""),
+        }  # fmt: skip
+
+    def train(self, tick: Callable[[int], None], keeper: Checkpoints) -> list[float]:
+        """Trains it; the seconds that the outer loop took, and those before and after it."""
+        began = time.perf_counter()
+        self.learner.prepare(self.sources())
+        before = time.perf_counter() - began
+        tasks = self.stream("train", self.samplers[""])
+        within = train(
+            self.learner, tasks, self.settings.training, self.workers, self.record, self.monitor, tick, keeper
+        )
+        began = time.perf_counter()
+        self.learner.finish(lambda number: self.choice.task(0, number))
+        return [within, before, time.perf_counter() - began]
+
+    def test(self, target: str) -> None:
+        """Tests it on a target, and draws its curve over inner steps.
+
+        Raises:
+            DivergedError: if adapting to a task leaves the numbers.
+        """
+        settings, cell = self.settings, self.cell
+        seen = evaluate(
+            self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks, self.workers
+        )
+        if not all(map(math.isfinite, seen.tasks["loss"])):
+            raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
+                                f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
+        for steps in settings.evaluation.steps if self.learner.stepwise and target in self.monitors else ():
+            self.look(self.learner.after(steps), target, "steps", steps)
+        tested = {str(name): list(values.dropna()) for name, values in seen.tasks.items()}
+        self.add(target, "test", settings.training.iterations, tested)
+        corpus = self.cells.corpus(target)
+        self.scores += [{**self.keys(target), "corpus": corpus, "task": task, **row}
+                        for task, row in enumerate(seen.tasks.to_dict("records"))]  # fmt: skip
+        counts = seen.confusion.rename_axis("true").reset_index()
+        counts = counts.melt("true", var_name="predicted", value_name="count").assign(**self.keys(target))
+        self.confusion += counts[[*KEYS, "seed", "true", "predicted", "count"]].to_dict("records")
+
+    def record(self, iteration: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+        """A point of the training curve."""
+        self.add(self.cell.target, "train", iteration, {"loss": losses, "accuracy": accuracies})
+
+    def monitor(self, iteration: int) -> None:
+        """A point of every target's test curve."""
+        for target in self.monitors:
+            self.look(self.learner, target, "monitor", iteration)
+
+    def look(self, learner: Learner, target: str, split: str, iteration: int) -> None:
+        """Tests a learner on a few tasks, for a curve."""
+        seen = evaluate(learner, self.monitors[target], self.settings.training.monitor_tasks, self.workers).tasks
+        self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED})
+
+    def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
+        """A row per metric; none where a curve has left the numbers."""
+        self.rows.extend({**self.keys(target), "split": split, "iteration": iteration, "metric": metric, "n_tasks": len(column),
+                          **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
+                         for metric, column in values.items() if column and all(map(math.isfinite, column)))  # fmt: skip
+
+    def keys(self, target: str) -> dict[str, Any]:
+        """What identifies its numbers on a target."""
+        return {**self.cells.keys(self.cell, target), "seed": self.cell.seed}
+
+    def build(self) -> Learner:
+        """The learner, with weights drawn by the seed."""
+        settings, (height, width) = self.settings, self.features.x.shape[1:]
+        outputs = settings.tasks.ways + len(settings.tasks.fixed)
+        networks = [models.build(settings.model.name, (height, width), outputs, self.cell.seed + MEMBER * member)
+                    for member in range(self.algorithm.ensemble)]  # fmt: skip
+        return learners.build(
+            self.algorithm, [network.to(self.features.x.device) for network in networks], settings.engine
+        )
+
+    def stream(self, name: str, sampler: EpisodeSampler) -> SpeechTasks:
+        """Tasks as the algorithm sees them."""
+        return SpeechTasks(self.features.x, list(self.features.table["emotion"]), sampler, self.cell.seed, name,
+                           ordered=self.settings.tasks.order == "fixed", fixed_support=self.algorithm.fixed_support,
+                           by_support=self.by_support)  # fmt: skip
+
+    @cached_property
+    def choice(self) -> SpeechTasks:
+        """Tasks of the sources to choose by; few learners ask for them, and a source may be too small for them."""
+        return self.stream("choice", self.cells.sampler(self.cell, as_tested=True))
+
+    @property
+    def by_support(self) -> bool:
+        """Whether every task is normalised by its own support set."""
+        return self.settings.features.normalise == "support"
+
+    def sources(self) -> Sources:
+        """All the clips that training episodes can have; those of tasks that their support sets normalise, by language."""
+        found = [(domain, name, int(row)) for domain, classes in self.samplers[""].clips.items()
+                 for name, clips in classes.items() for row in clips.rows]  # fmt: skip
+        domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
+        features = normalise(self.features, "language") if self.by_support else self.features
+        return Sources(features.x[rows], emotions, domains)
