@@ -26,6 +26,7 @@ from hostile_corpora import THINGS, remove
 from hostile_documents import FMAML
 from hostile_family import Family, prepared
 from hostile_inputs import JSON_VALUES, altered, damaged, mangled, noise
+from matplotlib.figure import Figure
 from test_commands import metaser
 from test_training import learner_of
 
@@ -239,12 +240,12 @@ def spoiled(finished: Path) -> Iterator[tuple[str, str, bytes]]:
                 frames[f"{column}: {cell[:9]!r}"] = changed
         for label, changed in frames.items():
             yield name, label, changed.to_csv(index=False).encode()
-        for seed in range(12):
+        for seed in range(20):
             yield name, f"damaged {seed}", damaged(whole.encode(), seed, head=len(whole))
             yield name, f"mangled {seed}", mangled(whole, seed)
     facts = json.loads((finished / "run.json").read_text())
     tree = {name: facts[name] for name in ("settings", "data")}  # no times, which would be others each time
-    for seed in range(50):
+    for seed in range(80):
         yield "run.json", f"altered {seed}", json.dumps(altered(tree, seed, JSON_VALUES)).encode()
     for seed in range(20):
         yield "run.json", f"damaged {seed}", damaged(json.dumps(tree).encode(), seed, head=9000)
@@ -257,8 +258,9 @@ def test_results_to_draw(finished: Path, ground: Path, monkeypatch: pytest.Monke
     folder = ground / "here" / "copy"
     module, paper = load(FMAML), read_paper(FMAML / "paper.csv")
     paper = paper[paper["variant"] == "5shot"]
-    for drawing in (plots, trends):  # which takes most of the time
+    for drawing in (plots, trends):  # laying out and drawing take most of the time
         monkeypatch.setattr(drawing, "save", lambda figure, path: plt.close(figure))
+    monkeypatch.setattr(Figure, "tight_layout", lambda *_, **__: None)
 
     def render() -> None:
         given = sorted(os.listdir(folder))
