@@ -16,6 +16,7 @@ import zipfile
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import matplotlib.font_manager  # noqa: F401  (makes its cache in the home of the moment, once a process)
 import numpy as np
 import pandas as pd
 import pytest
