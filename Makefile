@@ -8,7 +8,8 @@ READY := $(VENV)/.ready
 SET ?=
 PROTOCOL ?=
 RESULTS ?= results
-RUN = $(BIN)/metaser run --results '$(RESULTS)' $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
+ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
+RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full bench scaling
@@ -69,15 +70,16 @@ exp-fmaml-ablations: $(READY)  ## F-MAML's choices, one by one
 
 exp-fmaml-best: $(READY)  ## the best we have, 5-, 10- and 20-shot
 	for shots in 5 10 20; do \
-	  $(RUN) experiments/fmaml --variant best --results '$(RESULTS)'/fmaml-best/$${shots}shot \
-	    --set tasks.shots=$$shots --set tasks.fixed_shots=$$shots || exit $$?; \
+	  $(BIN)/metaser run experiments/fmaml --variant best --results '$(RESULTS)'/fmaml-best/$${shots}shot \
+	    --set tasks.shots=$$shots --set tasks.fixed_shots=$$shots $(ASKED) || exit $$?; \
 	done
 
 # On source languages only: for a target, the pair of the two others; train on one of them, test on the other.
 exp-fmaml-search: $(READY)  ## candidates for the best
 	for pair in emodb,ravdess emodb,emovo ravdess,emovo; do \
-	  $(RUN) experiments/fmaml --variant search --results '$(RESULTS)'/fmaml-search/$$(echo $$pair | tr , -) \
-	    --set "data.collections.open.corpora=[$$pair]" --set data.use=open --set seeds=[0] --set evaluation.tasks=50 || exit $$?; \
+	  $(BIN)/metaser run experiments/fmaml --variant search --results '$(RESULTS)'/fmaml-search/$$(echo $$pair | tr , -) \
+	    --set "data.collections.open.corpora=[$$pair]" --set data.use=open --set seeds=[0] --set evaluation.tasks=50 \
+	    $(ASKED) || exit $$?; \
 	done
 
 # On source languages only: for a target, the pair of the two others; train on one of them, test on the other.

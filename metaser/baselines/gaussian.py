@@ -50,11 +50,10 @@ CHOICE_TASKS, KEPT = 40, 1 / 3
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one class in one domain: how many clips, their mean ``(features,)``, their scatter around it ``(features, features)``."""
+    """Of the clips of one class in one domain: their mean ``(features,)`` and covariance ``(features, features)``."""
 
-    count: int
     mean: np.ndarray
-    scatter: np.ndarray
+    covariance: np.ndarray
 
 
 class Gaussian(Learner):
@@ -74,7 +73,7 @@ class Gaussian(Learner):
         self._known: dict[tuple[tuple[str, ...], int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def prepare(self, sources: Sources) -> None:
-        """Takes every class's mean and scatter, domain by domain."""
+        """Takes every class's mean and covariance, domain by domain."""
         x, names, domains = clipped(sources.x), np.array(sources.emotions), np.array(sources.domains)
         self.moments, self._known = {}, {}
         for domain in sorted(set(sources.domains)):
@@ -82,7 +81,7 @@ class Gaussian(Learner):
             for name in sorted(set(names[domains == domain])):
                 own = x[(domains == domain) & (names == name)]
                 centred = own - own.mean(axis=0)
-                here[str(name)] = Moments(len(own), own.mean(axis=0), centred.T @ centred)
+                here[str(name)] = Moments(own.mean(axis=0), centred.T @ centred / len(own))
 
     def finish(self, task: Callable[[int], Task]) -> None:
         """Chooses the options, where there are several: by the mean of both accuracies over tasks of the sources.
@@ -148,7 +147,7 @@ class Gaussian(Learner):
             if absent:
                 raise ValueError(f"the sources have no clip of {absent[0]}")
             means = np.stack([np.mean([part.mean for part in found], axis=0) for found in parts])
-            covariance = np.mean([part.scatter / part.count for found in parts[:ways] for part in found], axis=0)
+            covariance = np.mean([part.covariance for found in parts[:ways] for part in found], axis=0)
             self._known[key] = means, covariance
         return self._known[key]
 

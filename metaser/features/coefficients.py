@@ -38,7 +38,7 @@ def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
     count = 1 + len(waveform) // recipe.hop
     if recipe.padding == "reflect":  # there must be enough to mirror
         waveform = pad(waveform, (0, max(0, recipe.window // 2 + 1 - len(waveform))))
-    window, filters, basis = _constants(recipe)
+    window, filters, basis = constants(recipe)
     power = audio.spectrogram(
         waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode=recipe.padding
     )
@@ -51,7 +51,7 @@ def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def _constants(recipe: MFCC) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def constants(recipe: MFCC) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The window ``(window,)``, the mel filters ``(mels, bins)`` and the DCT-II's ``(coefficients, mels)``."""
     bins = recipe.window // 2 + 1
     filters = audio.melscale_fbanks(bins, recipe.f_min, recipe.top, recipe.mels, recipe.rate, "slaney", "slaney")

@@ -8,7 +8,6 @@ voiced ones; and of some tracks the power of their modulation is taken, which sa
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.ndimage import median_filter
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
+from metaser.features.coefficients import constants
 from metaser.features.recipes import Functionals
 from metaser.features.voice import formants, pitch
 
@@ -60,7 +60,7 @@ FEWEST = 3
 def names(recipe: Functionals) -> tuple[str, ...]:
     """What each value of `compute`'s vector is."""
     cepstrum, bands = [f"mfcc{n}" for n in range(recipe.coefficients)], [f"mel{n}" for n in range(recipe.mels)]
-    groups = [f"mel{n}-{n + TOGETHER - 1}" for n in range(0, recipe.mels - TOGETHER + 1, TOGETHER)]
+    groups = [f"mel{n}-{n + TOGETHER - 1}" for n in together(recipe)]
     modulated = ["energy", "f0", *cepstrum[1:5], *groups]
     return (
         *(f"{track}_{statistic}" for track in (*cepstrum, *bands, "energy", *SHAPE) for statistic in STATISTICS),
@@ -71,6 +71,11 @@ def names(recipe: Functionals) -> tuple[str, ...]:
         *CONTOUR,
         *(f"{track}_{statistic}" for statistic in ("median", "deviation", "p90") for track in FORMANTS),
     )
+
+
+def together(recipe: Functionals) -> range:
+    """The first of each group of mel bands that are taken together."""
+    return range(0, recipe.mels - TOGETHER + 1, TOGETHER)
 
 
 def compute(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
@@ -84,7 +89,8 @@ def compute(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
         ``(values, 1)`` float32, in the order of `names`; finite, also for digital silence.
     """
     waveform = pad(waveform, (0, max(0, recipe.window - len(waveform))))
-    window, filters, basis, hertz = _constants(recipe)
+    window, filters, basis = constants(recipe)
+    hertz = np.linspace(0, recipe.rate / 2, recipe.window // 2 + 1)
     power = audio.spectrogram(
         waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode="constant"
     )
@@ -99,7 +105,7 @@ def compute(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
     asked = voiced if voiced.sum() >= FEWEST else np.ones(hops, dtype=bool)
     tone = 12 * np.log2(f0 / REFERENCE)
     sung = np.where(asked, tone, tone[asked].mean())  # between voiced stretches, the mean
-    groups = [bands[n : n + TOGETHER, :hops].mean(axis=0) for n in range(0, recipe.mels - TOGETHER + 1, TOGETHER)]
+    groups = [bands[n : n + TOGETHER, :hops].mean(axis=0) for n in together(recipe)]
     found = np.concatenate([
         statistics(np.concatenate([cepstrum, bands, energy[None], spread])).ravel(),
         voicing(f0, strength, voiced, recipe.hop / recipe.rate),
@@ -209,13 +215,3 @@ def resonances(found: np.ndarray) -> np.ndarray:
     if len(found) < FEWEST:
         return np.zeros(3 * len(FORMANTS))
     return np.concatenate([np.median(found, axis=0), found.std(axis=0), np.percentile(found, 90, axis=0)])
-
-
-@lru_cache(maxsize=4)
-def _constants(recipe: Functionals) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
-    """Window ``(window,)``, mel filters ``(mels, bins)``, DCT-II ``(coefficients, mels)``, and the bins' frequencies in Hz."""
-    bins = recipe.window // 2 + 1
-    filters = audio.melscale_fbanks(bins, recipe.f_min, recipe.top, recipe.mels, recipe.rate, "slaney", "slaney")
-    basis = audio.create_dct(recipe.coefficients, recipe.mels, "ortho")
-    hertz = np.linspace(0, recipe.rate / 2, bins)
-    return torch.hann_window(recipe.window).float(), filters.T.float().contiguous(), basis.T.float().contiguous(), hertz
