@@ -14,6 +14,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions have ``group=group.WORLD`` for a default, fixed when it is first imported, as torch's compiler or an optimiser
+# makes it be. After `Ranks.join` that would hold the process group for ever: its threads would outlive Python, and one that
+# lets go of a tensor too late ends the process with SIGABRT. So it is imported before.
+import torch.distributed.nn
 from torch import nn
 
 from metaser.errors import StoppedError, UserError, first_line
@@ -107,7 +112,7 @@ class Ranks:
             optimiser.load_state_dict(state)
 
     def leave(self) -> None:
-        """Ends what `join` began."""
+        """Ends what `join` began; gloo's threads have ended when it returns."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
 

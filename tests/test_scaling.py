@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from test_commands import assert_refused, metaser
 
+from metaser.bench.process import environment
 from metaser.bench.workloads import WORKLOADS
 from metaser.models import build
 from metaser.scaling import limit, measure
@@ -94,6 +98,27 @@ def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
     assert (ranks["large_reduce_us"] > ranks["small_reduce_us"]).all()
     assert (rounds["ms_per_meta_iteration"] > 0).all()
     assert (folder / "limit.png").stat().st_size > 10_000
+
+
+LEFT = """
+from pathlib import Path
+from metaser.bench import ours
+from metaser.scaling.worker import Job, work
+ours.tune()
+work(Job("omniglot-fc", "fomaml", tasks=4, threads=1, seconds=0.1, tiny=True))
+print([(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")])
+"""
+
+
+def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
+    """One that outlives Python and lets go of a tensor only then ends the process with SIGABRT, one time in ten."""
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    found = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, check=False, cwd=REPOSITORY,
+                           env=environment() | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert "python" in found.stdout, found.stderr
+    assert "pt_gloo" not in found.stdout
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def start(job: Job, ranks: int) -> Found:
     variables = {**environment(), "OMP_NUM_THREADS": str(job.threads or os.cpu_count() or 1)}
     ended = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if ended.returncode:
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
+        said = [line.strip() for line in ended.stderr.splitlines() if line.strip(" =-")]  # torchrun ends with a ruler
         raise UserError(f"scaling: {job.workload} on {ranks} rank(s) ended with exit code {ended.returncode}: "
                         f"{said[-1][:200] if said else 'it said nothing'}")  # fmt: skip
     return Found(**json.loads(ended.stdout.splitlines()[-1]))
