@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 SET ?=
 PROTOCOL ?=
 RESULTS ?= results
+PYTEST ?= -n 2 --dist loadfile
 ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
@@ -37,11 +38,11 @@ $(READY): setup.cfg pyproject.toml .ci/constraints.txt
 	@$(BIN)/python -m pip check
 	@touch $@
 
-test: $(READY)  ## the test suite; uses METASER_DATA's corpora when it is set
-	$(BIN)/python -m pytest
+test: $(READY)  ## the test suite, on two cores; uses METASER_DATA's corpora when it is set
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-slow: $(READY)  ## the same, with runs killed a hundred times instead of twenty
-	METASER_KILLS=100 $(BIN)/python -m pytest
+	METASER_KILLS=100 $(BIN)/python -m pytest $(PYTEST)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -95,15 +95,18 @@ class Study:
 
     def _compared(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The settings with the algorithms that ``compare`` names only, in its order."""
-        labels, known = tree.get("compare"), tree.get("algorithms")
-        if not labels or not isinstance(labels, list) or not isinstance(known, dict):
+        known, training, compared = tree.get("algorithms"), tree.get("training"), tree.get("compare")
+        monitored = training.get("monitored") if isinstance(training, dict) else None
+        if not isinstance(known, dict):
             return tree
-        for label in labels:
-            if not isinstance(label, str) or label not in known:
-                raise UserError(
-                    f"{self.path}: compare: no algorithm {shown(label)}; {nearest(str(label), map(str, known))}"
-                )
-        return {**tree, "algorithms": {label: known[label] for label in labels}}
+        for key, labels in (("compare", compared), ("training.monitored", monitored)):
+            for label in labels if isinstance(labels, list) else ():
+                if not isinstance(label, str) or label not in known:
+                    near = nearest(str(label), map(str, known))
+                    raise UserError(f"{self.path}: {key}: no algorithm {shown(label)}; {near}")
+        if not compared or not isinstance(compared, list):
+            return tree
+        return {**tree, "algorithms": {label: known[label] for label in compared}}
 
     def _fitting(self, overlay: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
         """A protocol's overlay without what it says of algorithms that only other variants have."""

@@ -130,3 +130,6 @@ def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
     assert list(chosen.algorithms) == ["maml", "fmaml"]
     with pytest.raises(UserError, match=r"compare: no algorithm 'mmal'; did you mean 'maml'"):
         study.experiment(variant="5shot", overrides=["compare=[mmal]"])
+    with pytest.raises(UserError, match=r"training.monitored: no algorithm 'fmamal'; did you mean 'fmaml'"):
+        study.experiment(variant="5shot", overrides=["compare=[maml]", "training.monitored=[fmamal]"])
+    assert list(study.experiment(variant="5shot", overrides=["compare=[maml]"]).algorithms) == ["maml"]
