@@ -20,6 +20,7 @@ NAMES = {
     "fmaml": "F-MAML", "maml": "MAML, all classes alike", "supervised": "supervised, support only",
     "zero-shot": "supervised, other languages", "tuned-head": "… head fine-tuned", "tuned-all": "… all fine-tuned",
     "protonet": "Prototypical network", "classical": "classical (LR × LDA)",
+    "best": "best (adapted Gaussian)", "best-inductive": "best, inductive",
 }  # fmt: skip
 PAPER_NAMES = {"fmaml": "F-MAML", "maml": "MAML", "supervised": "Supervised"}
 PAPER_TITLES = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)", "es": "Spanish (EMOFILM)"}
@@ -48,7 +49,8 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
     scores = read_results(folder / "tasks.csv", (*KEYS, "seed", "corpus", "task"))
     tests = paired(scores)
     write_csv(tests, folder / "paired.csv")
-    names = {label: NAMES.get(label, label) for label in finished.first.algorithms}
+    order = finished.first.compare or finished.first.algorithms  # run.json sorts the keys of the latter
+    names = {label: NAMES.get(label, label) for label in order}
     shown = {label: name for label, name in names.items() if label in CONVERGING} or names
     for metric, what in (("loss", "query loss (nats)"), ("accuracy", "query accuracy, all classes")):
         trends.trends(
