@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from metaser.experiment import Run
@@ -126,8 +127,8 @@ def claims(
 ) -> str:
     """Which method is better, pair by pair and language by language: differences in points, and whether they are there."""
     signs = dict.fromkeys(pairs, 1) | {pair[::-1]: -1 for pair in pairs}
-    tests = tests[[pair in signs for pair in zip(tests["algorithm"], tests["against"], strict=True)]]
-    tests = tests[tests["metric"].isin(metrics(finished))]
+    wanted = [pair in signs for pair in zip(tests["algorithm"], tests["against"], strict=True)]
+    tests = tests[np.array(wanted, dtype=bool) & tests["metric"].isin(metrics(finished))]
     corrected, found = holm(tests["p_seeds"].to_numpy(float)), {}
     for cell, p in zip(tests.to_dict("records"), corrected, strict=True):
         pair = cell["algorithm"], cell["against"]
