@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from metaser import models
-from metaser.cells import Cells
+from metaser.cells import Cell, Cells
 from metaser.config import Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
@@ -199,12 +199,15 @@ class Run:
         cells = self.cells.all()
         for cell in cells:
             self.cells.samplers(cell)
-        steps = [self.cells.of(cell).training.iterations for cell in cells]
+        files = [self.results.path / results.CELLS / f"{number:04}.json" for number in range(len(cells))]
+        known = [read_sealed(file) if self.ranks.first else None for file in files]
+        left = self.ranks.tell([cell is None for cell in known])
+        steps = [self._steps(cell) if to_do else 0 for cell, to_do in zip(cells, left, strict=True)]
         total, path = sum(steps), self.results.path / "profile.txt" if self.going.profile and self.ranks.first else None
         with (
             Workers(1 if self.device.type == "cuda" else None, self.ranks) as workers,
             profiled(path, self.device.type == "cuda") as seen,
-            progress(f"{len(cells)} models, meta-iterations", total) as update,
+            progress(f"{sum(left)} models, meta-iterations and test tasks", total) as update,
         ):
 
             def advance(before: int, done: int) -> None:
@@ -212,21 +215,25 @@ class Run:
                 if seen:
                     seen()
 
-            for number, cell in enumerate(cells):
-                done = self.results.path / results.CELLS / f"{number:04}.json"
-                known = read_sealed(done) if self.ranks.first else None
-                if not self.ranks.tell(known is not None):
+            for number, (cell, file) in enumerate(zip(cells, files, strict=True)):
+                if left[number]:
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
                     work = Work(self.cells, cell, self._features[self.cells.of(cell).features], workers)
                     result = work.carry_out(partial(advance, sum(steps[:number])), kept, self.going.every)
                     if self.ranks.first:
-                        write_sealed(done, result)
+                        write_sealed(file, result)
                         shutil.rmtree(kept, ignore_errors=True)
-                        known = read_sealed(done)
+                        known[number] = read_sealed(file)
+                    update(sum(steps[: number + 1]), total)
                 if self.ranks.first:
-                    assert known is not None, "it was read back or has just been written"
-                    self._done.append(CellResult(**known))
-                update(sum(steps[: number + 1]), total)
+                    done = known[number]
+                    assert done is not None, "it was read back or has just been written"
+                    self._done.append(CellResult(**done))
+
+    def _steps(self, cell: Cell) -> int:
+        """How much work a cell is, for the progress display."""
+        settings = self.cells.of(cell)
+        return settings.training.iterations + settings.evaluation.tasks * len(cell.targets)
 
     def write(self, folder: Path) -> None:
         """``metrics.csv``, ``tasks.csv`` (the test tasks), ``summary.csv``, ``confusion.csv``, ``timing.csv``, ``run.json``.
