@@ -103,6 +103,7 @@ class Run:
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
         self._started = time.monotonic()
+        self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
         self._digests: dict[str, str] = {}
         self._done: list[CellResult] = []
 
@@ -277,7 +278,7 @@ class Run:
             "weights_sha256": [cell.weights_sha256 for cell in self._done],
             "ranks": self.ranks.count,
             "wall_seconds": round(time.monotonic() - self._started, 1),
-            **results.provenance(self.folder, self.device.type),
+            **self._provenance,
         }  # fmt: skip
 
 
