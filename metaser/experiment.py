@@ -179,7 +179,9 @@ class Run:
             render(results.Finished(folder), self.paper)
         print((self.results.final / "table.md").read_text(encoding="utf-8"))
         pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.pace().items())
-        print(f"time per 100 epochs (meta-iterations): {pace}\nwritten to {self.results.final}")
+        if pace:  # else no method has an outer loop
+            print(f"time per 100 epochs (meta-iterations): {pace}")
+        print(f"written to {self.results.final}")
 
     def identity(self) -> dict[str, Any]:
         """All that decides the run's numbers: a stopped run goes on only where this is the same."""
