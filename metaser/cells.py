@@ -8,7 +8,7 @@ from typing import Any
 
 from metaser.config import Experiment
 from metaser.corpora.selection import Selection
-from metaser.tasks import EpisodeSampler, TaskShape
+from metaser.tasks import EpisodeSampler, Sampler, SplitSampler, TaskShape
 from metaser.tasks.sampler import held_out
 
 #: What joins several domains to one name; no domain's own name holds it.
@@ -21,12 +21,14 @@ class Cell:
 
     Attributes:
         target: The domain that it is tested on; several, joined by ``+``, where all have the same sources.
+        source: The domains that it is trained on, joined by ``+``, where they are given; else all others.
     """
 
     protocol: str
     algorithm: str
     target: str
     seed: int
+    source: str = ""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -48,37 +50,48 @@ class Cells:
         self, settings: Mapping[str, Experiment], speech: Selection, targets: Sequence[str], variant: str
     ) -> None:
         self.settings, self.speech, self.targets, self.variant = settings, speech, tuple(targets), variant
-        self._samplers: dict[tuple[str, str], dict[str, EpisodeSampler]] = {}
+        self._samplers: dict[tuple[str, str, str], dict[str, Sampler]] = {}
 
     def all(self) -> list[Cell]:
-        """Every protocol × target × seed × algorithm; all targets at once where the sources are given.
+        """Every protocol × sources × target × seed × algorithm; all targets at once where the sources are given.
 
-        Algorithms take turns, so that whatever slows the machine for a while slows them alike.
+        Algorithms take turns, so that whatever slows the machine for a while slows them alike. What needs a corpus that is
+        not there is left out.
         """
-        return [Cell(protocol, algorithm, target, seed)
+        return [Cell(protocol, algorithm, target, seed, source)
                 for protocol, settings in self.settings.items()
-                for target in ([JOIN.join(self.targets)] if settings.data.sources else self.targets)
+                for source in self.sets(settings)
+                for target in ([JOIN.join(self.targets)] if source and self.targets else self.targets)
                 for seed in settings.seeds
                 for algorithm in settings.algorithms]  # fmt: skip
 
+    def sets(self, settings: Experiment) -> list[str]:
+        """The given sets of sources that are there, each joined by ``+``; an empty name where none is given."""
+        there = [JOIN.join(names) for names in settings.data.sets if set(names) <= set(self.speech.domains)]
+        return there if settings.data.sets else [""]
+
     def sources(self, cell: Cell) -> list[str]:
         """The domains that a cell's model is trained on."""
-        chosen = self.settings[cell.protocol].data.sources or self.speech.domains
+        chosen = cell.source.split(JOIN) if cell.source else self.speech.domains
         return [domain for domain in chosen if domain not in cell.targets]
 
-    def sampler(self, cell: Cell, target: str = "", as_tested: bool = False) -> EpisodeSampler:
+    def sampler(self, cell: Cell, target: str = "", as_tested: bool = False, fraction: float = 1.0) -> Sampler:
         """The test episodes of one of a cell's targets, or episodes of its sources when none is named.
 
         Args:
             cell: The cell.
             target: One of its targets.
-            as_tested: Episodes of the sources, too, have the test's number of queries.
+            as_tested: Episodes of the sources, too, have the test's shape.
+            fraction: Of the training part, where a test is a division of the target.
 
         Raises:
             UserError: if a class has too few clips.
         """
         settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
         tasks, table = settings.tasks, self.speech.table
+        domains, part = ([target], "test") if target else (self.sources(cell), "train")
+        if test.split and (target or as_tested):
+            return SplitSampler(table, domains, settings.data.emotions, test.split.test, tasks.speakers, fraction)
         if target or as_tested:
             queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
         else:
@@ -87,16 +100,15 @@ class Cells:
             table = held_out(table, tested)
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
                           tasks.speakers, tasks.fixed_shots)  # fmt: skip
-        domains, part = ([target], "test") if target else (self.sources(cell), "train")
         return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
 
-    def samplers(self, cell: Cell) -> dict[str, EpisodeSampler]:
+    def samplers(self, cell: Cell) -> dict[str, Sampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.
 
         Raises:
             UserError: if a class has too few clips.
         """
-        place = cell.protocol, cell.target  # neither algorithm nor seed matters
+        place = cell.protocol, cell.source, cell.target  # neither algorithm nor seed matters
         if place not in self._samplers:
             self._samplers[place] = {name: self.sampler(cell, name) for name in ("", *cell.targets)}
         return self._samplers[place]

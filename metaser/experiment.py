@@ -37,6 +37,9 @@ from metaser.reporting import results, tables
 from metaser.study import Study
 from metaser.work import CellResult, Work
 
+#: What names a model in ``run.json``.
+CHOSEN = ("protocol", "algorithm", "source", "target", "seed")
+
 
 @dataclass(frozen=True)
 class Going:
@@ -95,9 +98,12 @@ class Run:
         synthetic = self.speech.kind == "synthetic"
         self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
         for settings in self.settings.values():
-            self._check("data.targets", settings.data.targets)
-            self._check("data.sources", settings.data.sources)
-        self.targets = {target: self.speech.titles[target] for target in self.first.data.targets or self.speech.domains}
+            absent = self.speech.absent if settings.data.source_sets else ()
+            self._check("data.targets", settings.data.targets, absent)
+            for names in settings.data.sets:
+                self._check("data.source_sets" if settings.data.source_sets else "data.sources", names, absent)
+        self.targets = {target: self.speech.titles[target] for target in self.first.data.targets or self.speech.domains
+                        if target in self.speech.domains}  # fmt: skip
         self.cells = Cells(self.settings, self.speech, list(self.targets), variant)
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
@@ -122,14 +128,14 @@ class Run:
         """Where the networks are trained."""
         return device(self.first.engine)
 
-    def _check(self, key: str, names: Sequence[str]) -> None:
-        """Refuses a domain that is not there.
+    def _check(self, key: str, names: Sequence[str], absent: Sequence[str]) -> None:
+        """Refuses a domain that is not there, and is no corpus that could be.
 
         Raises:
             UserError: with the nearest that is.
         """
         for name in names:
-            if name not in self.speech.domains:
+            if name not in self.speech.domains and name not in absent:
                 raise UserError(f"{key}: no domain {name!r} here; {nearest(name, self.speech.domains)}")
 
     @cached_property
@@ -200,6 +206,9 @@ class Run:
             UserError: if a class is too small (before the first cell is trained), or training diverges.
         """
         cells = self.cells.all()
+        if not cells:
+            raise UserError(f"data.source_sets: no set of sources and no target is there whole; not there: "
+                            f"{', '.join(self.speech.absent)} (`metaser data list` says where to get them)")  # fmt: skip
         for cell in cells:
             self.cells.samplers(cell)
         files = [self.results.path / results.CELLS / f"{number:04}.json" for number in range(len(cells))]
@@ -255,9 +264,11 @@ class Run:
         results.write_json(self.run_json(), folder / "run.json")
 
     def _seconds(self) -> pd.DataFrame:
-        """Every model's time, also as ``time_ratio`` to that of the first algorithm with the same protocol, target and seed."""
+        """Every model's time, also as ``time_ratio`` to the first algorithm's with the same protocol, sources, target, seed."""
         frame, column = pd.DataFrame([cell.seconds for cell in self._done]), "seconds_per_100_epochs"
-        first = frame.groupby(["protocol", "target", "seed"], sort=False)[column].transform(lambda times: times.iloc[0])
+        first = frame.groupby(["protocol", "source", "target", "seed"], sort=False)[column].transform(
+            lambda times: times.iloc[0]
+        )
         return frame.assign(time_ratio=frame[column] / first)
 
     def pace(self) -> dict[str, float]:
@@ -273,9 +284,11 @@ class Run:
             "overrides": list(self.overrides),
             "data": {"kind": self.speech.kind, "collection": self.speech.collection, "domains": self.speech.titles,
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
+                     "emotions": {str(domain): rows["emotion"].value_counts().to_dict()
+                                  for domain, rows in self.speech.table.groupby("domain")},
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
             "seconds_per_100_epochs": self.pace(),
-            "chosen": {"/".join([*(str(cell.seconds[key]) for key in ("protocol", "algorithm", "target", "seed"))]): cell.chosen
+            "chosen": {"/".join([*(str(cell.seconds[key]) for key in CHOSEN)]): cell.chosen
                        for cell in self._done if cell.chosen},
             "weights_sha256": [cell.weights_sha256 for cell in self._done],
             "ranks": self.ranks.count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.baselines import BASELINES
 from metaser.engine import Group
 from metaser.errors import UserError, nearest
+from metaser.fitting import fit, seed_of
 from metaser.tasks import Task
 
 LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
@@ -28,6 +30,8 @@ def build(settings: config.Algorithm, models: Sequence[nn.Module], options: conf
     if settings.name not in LEARNERS:
         raise UserError(f"unknown algorithm {settings.name!r}; {nearest(settings.name, LEARNERS)}")
     members = [LEARNERS[settings.name](model, settings, options) for model in models]
+    if settings.tuning:
+        members = [Tuned(member, settings.tuning) for member in members]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
@@ -74,3 +78,43 @@ class Ensemble(Learner):
         """The logarithm ``(queries, N+F)`` of the mean of the members' probabilities."""
         spread = torch.stack([member.predict(task).log_softmax(dim=1) for member in self.members])
         return spread.logsumexp(dim=0) - math.log(len(self.members))
+
+
+class Tuned(Learner):
+    """A learner whose network is fine-tuned to a task by mini-batches of its support set, instead of by inner steps.
+
+    Args:
+        learner: How it is trained.
+        tuning: How it is fine-tuned.
+    """
+
+    def __init__(self, learner: Learner, tuning: config.Fit) -> None:
+        self.learner, self.tuning = learner, tuning
+        self.model, self.settings, self.engine = learner.model, learner.settings, learner.engine
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The learner's."""
+        return self.learner.parameters()
+
+    def prepare(self, sources: Sources) -> None:
+        """Prepares the learner."""
+        self.learner.prepare(sources)
+        self.chosen = self.learner.chosen
+
+    def finish(self, task: Callable[[int], Task]) -> None:
+        """Finishes the learner."""
+        self.learner.finish(task)
+        self.chosen = self.learner.chosen
+
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """The learner's."""
+        return self.learner.meta_gradient(group)
+
+    def predict(self, task: Task) -> torch.Tensor:
+        """Query logits ``(queries, N)`` of a fine-tuned copy; where the query set is of new speakers, so are held-out clips."""
+        network = copy.deepcopy(self.model)
+        speakers = task.support_speakers if task.new_speakers else ()
+        seed = seed_of(*self.parameters(), task.support_index)
+        fit(network, task.support_x, task.support_y, self.tuning, seed, speakers)
+        with torch.no_grad():
+            return network(task.query_x)

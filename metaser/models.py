@@ -96,7 +96,15 @@ class MetaSERLSTM(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(clips, outputs)`` of ``x`` ``(clips, coefficients, frames)``."""
-        return self.head(self.dense(self.lstm(x.transpose(1, 2))[:, -1]))
+        return self.decide(self.represent(x))
+
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        """The last state ``(clips, 128)`` of the LSTM, which fine-tuning of the dense layers leaves as it is."""
+        return self.lstm(x.transpose(1, 2))[:, -1]
+
+    def decide(self, state: torch.Tensor) -> torch.Tensor:
+        """Logits of that."""
+        return self.head(self.dense(state))
 
 
 class FunctionalsMLP(nn.Module):

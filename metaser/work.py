@@ -19,7 +19,7 @@ from metaser.evaluation import evaluate, mean_interval
 from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
-from metaser.tasks import EpisodeSampler, SpeechTasks
+from metaser.tasks import Sampler, SpeechTasks
 from metaser.training import train
 
 #: The metrics of the test curve.
@@ -111,7 +111,7 @@ class Work:
         return [within, before, time.perf_counter() - began]
 
     def test(self, target: str) -> None:
-        """Tests it on a target, and draws its curve over inner steps.
+        """Tests it on a target, and draws its curves over inner steps and over fractions of what it adapts on.
 
         Raises:
             DivergedError: if adapting to a task leaves the numbers.
@@ -125,6 +125,11 @@ class Work:
                                 f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
         for steps in settings.evaluation.steps if self.learner.stepwise and target in self.monitors else ():
             self.look(self.learner.after(steps), target, "steps", steps)
+        for share in (
+            settings.evaluation.split.fractions if settings.evaluation.split and target in self.monitors else ()
+        ):
+            part = self.stream("test", self.cells.sampler(cell, target, fraction=share))
+            self.look(self.learner, target, "fraction", round(100 * share), part)
         tested = {str(name): list(values.dropna()) for name, values in seen.tasks.items()}
         self.add(target, "test", settings.training.iterations, tested)
         corpus = self.cells.corpus(target)
@@ -143,9 +148,10 @@ class Work:
         for target in self.monitors:
             self.look(self.learner, target, "monitor", iteration)
 
-    def look(self, learner: Learner, target: str, split: str, iteration: int) -> None:
+    def look(self, learner: Learner, target: str, split: str, iteration: int, tasks: SpeechTasks | None = None) -> None:
         """Tests a learner on a few tasks, for a curve."""
-        seen = evaluate(learner, self.monitors[target], self.settings.training.monitor_tasks, self.workers).tasks
+        asked = tasks or self.monitors[target]
+        seen = evaluate(learner, asked, self.settings.training.monitor_tasks, self.workers).tasks
         self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED})
 
     def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
@@ -168,11 +174,16 @@ class Work:
             self.algorithm, [network.to(self.features.x.device) for network in networks], settings.engine
         )
 
-    def stream(self, name: str, sampler: EpisodeSampler) -> SpeechTasks:
+    def stream(self, name: str, sampler: Sampler) -> SpeechTasks:
         """Tasks as the algorithm sees them."""
         return SpeechTasks(self.features.x, list(self.features.table["emotion"]), sampler, self.cell.seed, name,
                            ordered=self.settings.tasks.order == "fixed", fixed_support=self.algorithm.fixed_support,
-                           by_support=self.by_support)  # fmt: skip
+                           by_support=self.by_support, speakers=self.speakers)  # fmt: skip
+
+    @cached_property
+    def speakers(self) -> list[str]:
+        """Who speaks in each clip."""
+        return list(self.features.table["corpus"] + "/" + self.features.table["speaker"])
 
     @cached_property
     def choice(self) -> SpeechTasks:
@@ -190,4 +201,5 @@ class Work:
                  for name, clips in classes.items() for row in clips.rows]  # fmt: skip
         domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
         features = normalise(self.features, "language") if self.by_support else self.features
-        return Sources(features.x[rows], emotions, domains)
+        classes = (*self.settings.data.emotions, *self.settings.tasks.fixed)
+        return Sources(features.x[rows], emotions, domains, classes)

@@ -20,6 +20,9 @@ EMOTIONS = ("fear", "disgust", "happiness", "anger", "sadness")
 settings.register_profile("metaser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("metaser")
 
+# As in a run (`metaser.parallel.Workers`): the tests are shared out over the cores, and operators that were, too, would wait.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

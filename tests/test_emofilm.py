@@ -76,7 +76,7 @@ def test_every_method_runs_on_it_beside_the_papers_numbers(root: Path, tmp_path:
     assert (pd.read_csv(folder / "paired.csv")["n_tasks"] == 2).all(), "paired over the same tasks"
     assert "borrowed" in (folder / "table.md").read_text()
     run = json.loads((folder / "run.json").read_text())
-    assert set(run["chosen"]) == {"strict/best/it/0"}
+    assert set(run["chosen"]) == {"strict/best/en+es/it/0"}
 
 
 @pytest.mark.parametrize("target", LANGUAGES)

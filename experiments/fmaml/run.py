@@ -5,16 +5,13 @@ metaser run experiments/fmaml --variant 5shot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
 import pandas as pd
 
 from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import plots, tables, trends
-from metaser.reporting.paired import holm, paired
+from metaser.reporting.claims import NOTE, claims
+from metaser.reporting.paired import paired
 from metaser.reporting.results import KEYS, Finished, read_results, write_csv
 
 NAMES = {
@@ -59,9 +56,8 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
         )
     steps = finished.metrics[finished.metrics["split"] == "steps"]
     if len(steps):
-        plots.steps(
-            steps, "accuracy_emotions", "accuracy, emotions only", finished.targets, names, says, folder / "steps.png"
-        )
+        plots.curves(steps, "accuracy_emotions", ("inner steps", "accuracy, emotions only"), finished.targets, names, says,
+                     folder / "steps.png")  # fmt: skip
     plots.bars(finished.summary, metrics(finished), finished.targets, guess, names, says, folder / "accuracy.png")
     confusions = finished.confusions()
     drawn = {key: counts for key, counts in confusions.items() if key[0].split(", ")[1] in shown}
@@ -104,8 +100,9 @@ def table(
             f"speakers {settings.tasks.speakers}, labels {settings.tasks.order}, where a method does not say otherwise. Always "
             f"giving the commonest answer would be right in {100 * everything:.1f} % of all query clips and "
             f"{100 * emotions:.1f} % of the emotions'.",
-            claims(seen, CLAIMED, "the paper says positive; points", finished, names),
-            claims(seen, PAST, "past the paper; points", finished, names),
+            claims(seen, CLAIMED, "the paper says positive; points", metrics(finished), finished.targets, names),
+            claims(seen, PAST, "past the paper; points", metrics(finished), finished.targets, names),
+            NOTE if len(names) > 1 else "",
         ]  # fmt: skip
     parts += ["## The paper's numbers: EmoFilm, accuracy over all classes",
               tables.published(paper[paper["metric"] == "accuracy"], PAPER_NAMES, PAPER_TITLES)]  # fmt: skip
@@ -120,40 +117,6 @@ def over_languages(scores: pd.DataFrame) -> pd.DataFrame:
     tested = scores.groupby(["protocol", "algorithm"])["target"].transform("nunique")
     pooled = scores[tested == scores["target"].nunique()].assign(source="", target=MEAN, corpus="")
     return tables.summarise(pooled, pd.DataFrame(columns=list(tables.PAPER_COLUMNS)))
-
-
-def claims(
-    tests: pd.DataFrame, pairs: Sequence[tuple[str, str]], says: str, finished: Finished, names: dict[str, str]
-) -> str:
-    """Which method is better, pair by pair and language by language: differences in points, and whether they are there."""
-    signs = dict.fromkeys(pairs, 1) | {pair[::-1]: -1 for pair in pairs}
-    wanted = [pair in signs for pair in zip(tests["algorithm"], tests["against"], strict=True)]
-    tests = tests[np.array(wanted, dtype=bool) & tests["metric"].isin(metrics(finished))]
-    corrected, found = holm(tests["p_seeds"].to_numpy(float)), {}
-    for cell, p in zip(tests.to_dict("records"), corrected, strict=True):
-        pair = cell["algorithm"], cell["against"]
-        ours = pair if pair in pairs else pair[::-1]
-        found[ours, cell["metric"], cell["target"]] = verdict(cell, signs[pair], p)
-    rows = []
-    for one, other in pairs:
-        for metric, what in metrics(finished).items():
-            cells = [found.get(((one, other), metric, target), "–") for target in finished.targets]
-            if any(cell != "–" for cell in cells):
-                rows.append([f"{names[one]} − {names[other]}: {what}", *cells])
-    if not rows:
-        return ""
-    header = [says, *finished.targets.values()]
-    return "\n\n".join([tables.markdown(header, rows),
-                        "Paired over test tasks. Half width of the 95 % interval over seeds (over tasks where wider), on which the "
-                        "word rests, each difference for itself; p: Student's paired t over the seeds' means, Holm-corrected over "
-                        "this table."])  # fmt: skip
-
-
-def verdict(cell: Mapping[Any, Any], sign: int, p: float) -> str:
-    """A difference, its interval, whether it is confirmed by that, and its corrected p."""
-    gap, width = float(cell["difference"]) * sign, float(cell["ci95"])
-    found = "undecided" if not abs(gap) > width else "confirmed" if gap > 0 else "refuted"
-    return f"{100 * gap:+.1f} ± {100 * width:.1f}, {found}" + (f" (p = {p:.2g})" if p == p else "")
 
 
 def about(finished: Finished) -> str:

@@ -49,11 +49,13 @@ class Sources:
         x: ``(clips, coefficients, frames)``.
         emotions: One class name per clip.
         domains: One language or corpus per clip.
+        classes: All classes, in the order of the outputs where it is fixed.
     """
 
     x: torch.Tensor
     emotions: list[str]
     domains: list[str]
+    classes: tuple[str, ...] = ()
 
 
 class Learner(ABC):

@@ -5,12 +5,22 @@ from __future__ import annotations
 from metaser.algorithms.base import Learner
 from metaser.baselines.classical import Classical
 from metaser.baselines.gaussian import Gaussian
+from metaser.baselines.multiser import MultiSER
+from metaser.baselines.pretrained import Joint, TransSER
 from metaser.baselines.protonet import ProtoNet
+from metaser.baselines.speakers import Speakers
 from metaser.baselines.supervised import Supervised
+from metaser.baselines.svm import SVM, SourcesSVM
 
 BASELINES: dict[str, type[Learner]] = {
     "supervised": Supervised,
     "protonet": ProtoNet,
     "classical": Classical,
     "gaussian": Gaussian,
+    "joint": Joint,
+    "transser": TransSER,
+    "multiser": MultiSER,
+    "svm": SVM,
+    "svm-sources": SourcesSVM,
+    "speakers": Speakers,
 }

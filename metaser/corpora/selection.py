@@ -94,6 +94,7 @@ def select(
     if not synthetic and any(corpus.generated for corpus in folders):
         raise UserError(f"collection {name}: real and generated corpora are never mixed; name them in two collections")
     table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
+    table = table.assign(emotion=table["emotion"].replace(dict(settings.merge)))
     left_out = set() if settings.collections[name].own_neutral else {NEUTRAL}
     table = table[table["emotion"].isin({*settings.emotions, *tasks.fixed} - left_out)]
     table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])

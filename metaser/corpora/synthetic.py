@@ -1,4 +1,4 @@
-"""A synthetic multilingual corpus: five invented languages, six speakers each, six emotions; the default without data.
+"""A synthetic multilingual corpus: six invented languages, six speakers each, six emotions; the default without data.
 
 Source-filter synthesis: glottal pulses with jitter and shimmer, plus noise, shaped by moving formants (Fant 1960; the
 resonators are Klatt's, JASA 67, 1980). An emotion changes only what the literature reports: F0 level and range,
@@ -150,6 +150,9 @@ LANGUAGES = {
     "x-esh": Language(((680, 1350, 2450), IY, UW, (440, 1450, 2400)), ("b", "g", "k", "z", "S", "h", "x", "sk",
                       "ml"), ("", "m", "k", "z", "st", "r"), "level", (1, 4), 88, 1.2, 2.0, 0.0, 2.5,
                       (1.0, 0.8, 0.9, 0.7, 1.1, 1.4, 1.4), (-1, 0.2)),
+    "x-fir": Language((AH, EH, (350, 2000, 2700), OH, (380, 1000, 2250), (600, 1200, 2450)), ("p", "t", "k", "l", "f", "s", "j"),
+                      ("", "", "s", "n", "l"), "accent", (2, 3), 88, 1.25, 2.2, -0.3, 4.5, (1.1, 1.2, 1.0, 0.8, 0.8, 1.0, 0.8),
+                      (1, -0.3)),
 }  # fmt: skip
 
 

@@ -26,20 +26,21 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def steps(
-    metrics: pd.DataFrame, metric: str, label: str, titles: Mapping[str, str], names: Mapping[str, str], caption: str,
-    path: Path,
+def curves(
+    metrics: pd.DataFrame, metric: str, labels: tuple[str, str], titles: Mapping[str, str], names: Mapping[str, str],
+    caption: str, path: Path, marks: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
 ) -> None:  # fmt: skip
-    """A metric over the inner steps of adaptation: a row per protocol, a panel per target, a line per algorithm.
+    """A metric over what a learner is given (inner steps, a share of the clips): a row per protocol, a panel per target.
 
     Args:
-        metrics: Rows of ``metrics.csv`` whose split is ``steps``.
+        metrics: Rows of ``metrics.csv`` of one split, such as ``steps``; ``iteration`` is how much it is given.
         metric: Which.
-        label: Of the vertical axis.
+        labels: Of the horizontal and the vertical axis.
         titles: Target → its panel's title.
-        names: Algorithm → its name in the legend.
+        names: Algorithm → its name in the legend, a line each.
         caption: What the data are.
         path: The PNG to write.
+        marks: (protocol, target) → what is marked → where on the horizontal axis.
     """
     protocols = list(dict.fromkeys(metrics["protocol"]))
     size = 4.5 * len(titles), 3.6 * len(protocols)
@@ -55,10 +56,15 @@ def steps(
                 colour = COLOURS[number % len(COLOURS)]
                 axis.plot(line.index, line["mean"], marker="o", markersize=3, color=colour, label=name)
                 axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.15, linewidth=0)
-            axis.set(title=f"{title}, {protocol}", xlabel="inner steps", ylabel=label if axis is across[0] else "")
+            for what, place in (marks or {}).get((protocol, target), {}).items():
+                axis.axvline(place, color="0.4", linestyle=":", linewidth=1)
+                axis.annotate(
+                    what, (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right"
+                )
+            axis.set(title=f"{title}, {protocol}", xlabel=labels[0], ylabel=labels[1] if axis is across[0] else "")
             axis.grid(alpha=0.3)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+    handles, legend = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, legend, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
     figure.suptitle(
         f"{caption}\nmean over seeds, band: smallest to largest seed; the curve chooses nothing", fontsize=9
     )

@@ -179,6 +179,17 @@ def difference(before: Any, now: Any, key: str = "") -> list[str]:
 class Finished:
     """What a run wrote, read back: the one source of its plots and tables.
 
+    Attributes:
+        folder: Its folder.
+        metrics: ``metrics.csv``.
+        summary: ``summary.csv``.
+        settings: Per protocol.
+        kind: ``real`` or ``synthetic``.
+        collection: Which collection of corpora it used.
+        titles: Domain → how tables name it.
+        targets: The same, of those that were tested.
+        emotions: Domain → emotion → clips.
+
     Args:
         folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
 
@@ -202,8 +213,10 @@ class Finished:
             self.kind: str = facts["data"]["kind"]
             self.collection: str = facts["data"]["collection"]
             titles: dict[str, str] = facts["data"]["domains"]
+            self.emotions: dict[str, dict[str, int]] = facts["data"].get("emotions", {})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
+        self.titles = titles
         tested = set(self.summary["target"])
         self.targets = {target: title for target, title in titles.items() if target in tested}
         for name, frame in (("summary", self.summary), ("confusion", self._confusion)):

@@ -1,7 +1,8 @@
 """Few-shot tasks over the cached features, as `learn2learn.data.TaskDataset`s."""
 
 from metaser.tasks.dataset import SpeechTasks
-from metaser.tasks.sampler import EpisodeSampler, TaskShape
+from metaser.tasks.sampler import EpisodeSampler, Sampler, TaskShape
+from metaser.tasks.splits import SplitSampler
 from metaser.tasks.task import Task
 
-__all__ = ["EpisodeSampler", "SpeechTasks", "Task", "TaskShape"]
+__all__ = ["EpisodeSampler", "Sampler", "SpeechTasks", "SplitSampler", "Task", "TaskShape"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from metaser.learn2learn import l2l
-from metaser.tasks.sampler import Episode, EpisodeSampler
+from metaser.tasks.sampler import Episode, Sampler
 from metaser.tasks.task import Task
 
 #: Streams of tasks that must not repeat one another under one seed.
@@ -52,13 +53,14 @@ class SpeechTasks(l2l.data.TaskDataset):
         ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
         by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
         fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
+        speakers: Who speaks in each utterance.
     """
 
     def __init__(
         self,
         x: torch.Tensor,
         emotions: list[str],
-        sampler: EpisodeSampler,
+        sampler: Sampler,
         seed: int,
         stream: str = "train",
         num_tasks: int = -1,
@@ -66,6 +68,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         ordered: bool = False,
         by_support: bool = False,
         fixed_support: bool = False,
+        speakers: Sequence[str] = (),
     ) -> None:
         utterances = Utterances(x, emotions)
         numbers = dict(enumerate(utterances.labels))
@@ -75,6 +78,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
         self.ordered, self.by_support, self.fixed_support = ordered, by_support, fixed_support
+        self.speakers = speakers
         self._next = itertools.count()
 
     def task(self, iteration: int, index: int) -> Task:
@@ -100,6 +104,10 @@ class SpeechTasks(l2l.data.TaskDataset):
             variance, mean = torch.var_mean(support_x, dim=(0, 2), keepdim=True, correction=0)
             deviation = torch.where(variance > 0, variance, 1).sqrt()
             support_x, query_x = (support_x - mean) / deviation, (query_x - mean) / deviation
+        support_speakers, query_speakers = (
+            tuple(self.speakers[row] for row in rows) if self.speakers else ()
+            for rows in (episode.support_index, episode.query_index)
+        )
         return Task(
             support_x=support_x,
             support_y=torch.from_numpy(episode.support_y).to(self.x.device),
@@ -110,6 +118,8 @@ class SpeechTasks(l2l.data.TaskDataset):
             domain=episode.domain,
             support_index=support,
             query_index=query,
+            support_speakers=support_speakers,
+            query_speakers=query_speakers,
         )
 
     def sample_task_description(self) -> Episode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,21 @@ class Clips:
     rows: np.ndarray
     speakers: np.ndarray
     recordings: np.ndarray
+
+
+class Sampler(Protocol):
+    """Draws episodes.
+
+    Attributes:
+        emotions: The classes that can be in the support set, in the order that ``order: fixed`` gives them.
+        clips: Domain → class → what can be drawn.
+    """
+
+    emotions: tuple[str, ...]
+    clips: dict[str, dict[str, Clips]]
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode, decided by ``rng`` alone."""
 
 
 @dataclass(frozen=True)

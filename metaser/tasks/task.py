@@ -21,6 +21,8 @@ class Task:
         domain: The language or corpus that the task stays within.
         support_index: ``(N·K,)`` rows of the feature set's table.
         query_index: ``(queries,)`` rows of the feature set's table.
+        support_speakers: Who speaks in each support clip; empty where nobody said.
+        query_speakers: Who speaks in each query clip.
     """
 
     support_x: torch.Tensor
@@ -32,8 +34,15 @@ class Task:
     domain: str
     support_index: torch.Tensor
     query_index: torch.Tensor
+    support_speakers: tuple[str, ...] = ()
+    query_speakers: tuple[str, ...] = ()
 
     @property
     def ways(self) -> int:
         """N, the number of classes that are not fixed."""
         return len(self.classes) - self.fixed
+
+    @property
+    def new_speakers(self) -> bool:
+        """Whether the query set is of speakers who are not in the support set."""
+        return not set(self.support_speakers) & set(self.query_speakers)

@@ -1,0 +1,154 @@
+"""Mini-batch training on labelled clips: pre-training on a source corpus, fine-tuning on a target's training part.
+
+Adam with a cyclic learning rate, stopped early by the loss on held-out clips: what MetaSER's authors give their baselines
+(ICASSP 2021, section 4). Everything random comes from ``seed``.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metaser import config
+from metaser.errors import DivergedError, UserError
+from metaser.tasks.splits import by_class, by_group
+
+#: The loss of a network's answers to clips ``(clips, coefficients, frames)`` with labels ``(clips,)``, and the number of the step;
+#: None on held-out clips.
+Objective = Callable[[torch.Tensor, torch.Tensor, int | None], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How it went.
+
+    Attributes:
+        epochs: That were gone through.
+        best: After which the loss on the held-out clips was smallest; 0 for before the first.
+        loss: That loss, in nats.
+    """
+
+    epochs: int
+    best: int
+    loss: float
+
+
+def fit(
+    network: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: config.Fit, seed: int, speakers: Sequence[str] = (),
+    objective: Objective | None = None,
+) -> Fitted:  # fmt: skip
+    """Trains ``network`` in place.
+
+    Args:
+        network: Its frozen part is asked once, if it says what that is (``represent``, and ``decide`` for the rest).
+        x: ``(clips, coefficients, frames)``.
+        y: ``(clips,)``.
+        settings: How.
+        seed: Of the held-out clips, the order of the others, and what is done to them.
+        speakers: Who speaks in each clip, where the held-out clips are to be of other speakers; as far as classes allow.
+        objective: Mean cross-entropy when not given.
+
+    Raises:
+        UserError: if a class has fewer than two clips.
+        DivergedError: if the loss is no longer a finite number.
+    """
+    frozen = settings.layers == "dense" and hasattr(network, "represent") and not (settings.noise or settings.shift)
+    answer: Any = network.decide if frozen else network
+    loss = objective or (lambda clips, labels, step: F.cross_entropy(answer(clips), labels))
+    learned = trained(network, settings.layers)
+    rng = torch.Generator().manual_seed(seed)
+    kept, held = hold_out(y.cpu().numpy(), settings.validation, seed, speakers)
+    if frozen:
+        represent: Any = network.represent
+        with torch.no_grad():
+            x = represent(x)
+    optimiser = torch.optim.Adam(learned, lr=settings.base_lr)
+    steps = len(batches(torch.as_tensor(kept), settings.batch))
+    rates = torch.optim.lr_scheduler.CyclicLR(
+        optimiser, settings.base_lr, settings.max_lr, max(1, steps * settings.cycle // 2), cycle_momentum=False
+    )
+
+    def held_out() -> float:
+        with torch.no_grad():
+            return float(loss(x[held], y[held], None))
+
+    best, at, epoch, weights, step = held_out(), 0, 0, copy.deepcopy(network.state_dict()), 0
+    for epoch in range(1, settings.epochs + 1):
+        order = torch.as_tensor(kept)[torch.randperm(len(kept), generator=rng)]
+        for rows in batches(order, settings.batch):
+            found = loss(augmented(x[rows], settings, rng), y[rows], step)
+            for parameter, gradient in zip(
+                learned, torch.autograd.grad(found, learned, allow_unused=True), strict=True
+            ):
+                parameter.grad = gradient
+            optimiser.step()
+            rates.step()
+            step += 1
+        now = held_out()
+        if not np.isfinite(now):
+            raise DivergedError(f"training on clips diverged in epoch {epoch}; lower max_lr", epoch)
+        if now < best:
+            best, at, weights = now, epoch, copy.deepcopy(network.state_dict())
+        elif epoch - at >= settings.patience:
+            break
+    network.load_state_dict(weights)
+    return Fitted(epoch, at, best)
+
+
+def trained(network: nn.Module, layers: str) -> list[nn.Parameter]:
+    """The parameters that are trained: all, or those of linear layers."""
+    if layers == "all":
+        return list(network.parameters())
+    return [
+        parameter for module in network.modules() if isinstance(module, nn.Linear) for parameter in module.parameters()
+    ]
+
+
+def batches(order: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
+    """Rows, so many at a time; a last one alone is left out, since batch normalisation needs two."""
+    return tuple(rows for rows in order.split(size) if len(rows) > 1 or len(order) == 1)
+
+
+def augmented(x: torch.Tensor, settings: config.Fit, rng: torch.Generator) -> torch.Tensor:
+    """Clips with noise, and each shifted in time; what comes in is 0, as padding is."""
+    if settings.shift and x.ndim == 3:
+        frames = torch.arange(x.shape[2])
+        by = torch.randint(-settings.shift, settings.shift + 1, (len(x), 1), generator=rng)
+        place = frames + by
+        inside = (place >= 0) & (place < x.shape[2])
+        index = place.clamp(0, x.shape[2] - 1)[:, None].expand(-1, x.shape[1], -1)
+        x = torch.where(inside[:, None].to(x.device), x.gather(2, index.to(x.device)), 0)
+    if settings.noise:
+        x = x + settings.noise * torch.randn(x.shape, generator=rng).to(x)
+    return x
+
+
+def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows held out, each class by its share; by speakers where that leaves every class on both sides.
+
+    Raises:
+        UserError: if a class has one clip.
+    """
+    classes, counts = np.unique(y, return_counts=True)
+    if counts.min() < 2:
+        raise UserError("a class has one clip; to stop by held-out clips takes two at least")
+    for kept, held in by_group(y, share, speakers, seed) if len(speakers) else ():
+        if set(y[kept]) == set(y[held]) == set(classes):
+            return kept, held
+    return by_class(y, share, seed)
+
+
+def seed_of(*tensors: torch.Tensor) -> int:
+    """A seed that depends on nothing but what the tensors hold."""
+    value = 0
+    for tensor in tensors:
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)
+    return value
