@@ -249,7 +249,7 @@ def test_a_configuration_that_changed_meanwhile_is_no_result(tmp_path: Path) -> 
         ({"algorithms": [3]}, ["algorithms.0", "not 3"]),
         ({"algorithms": ["fmaml", {"fmaml": {"steps": 2}}]}, ["algorithms: 'fmaml' is there twice"]),
         ({"algorithms": ["fmalm"]}, ["algorithms", "'fmalm'", "did you mean 'fmaml'?"]),
-        ({"algorithms": [{"mine": {"name": "fomaml"}}]}, ["missing key algorithms.mine.inner_lr"]),
+        ({"algorithms": [{"mine": {"steps": 2}}]}, ["missing key algorithms.mine.name"]),
         ({"algorithms": [{"mine": {**INNER, "steps": 0}}]}, ["algorithms.mine.steps", "not 0"]),
         ({"algorithms": [{"mine": {**INNER, "name": "fomalm"}}]}, ["algorithms.mine.name", "'fomaml'"]),
         ({"variants": ["6shot"]}, ["unknown variant '6shot'", "5shot"]),

@@ -163,11 +163,14 @@ def missing(finished: Finished) -> str:
 def corpora(finished: Finished) -> str:
     """Clips per emotion in the files themselves, beside what others count."""
     file = pd.read_csv(Path(__file__).with_name("corpora.csv"), index_col="corpus")
-    known: dict[str, dict[str, int]] = file[list(EMOTIONS)].to_dict("index")
+    known = {
+        str(name): [int(count) for count in row]
+        for name, row in zip(file.index, file[list(EMOTIONS)].to_numpy(), strict=True)
+    }
     lines = []
     for domain, counts in finished.emotions.items():
         here = [counts.get(name, 0) for name in EMOTIONS]
-        full = [known[domain][name] for name in EMOTIONS] if domain in known else []
+        full = known.get(domain, [])
         cells = [
             " / ".join(map(str, pair))
             for pair in zip([*here, sum(here)], *([[*full, sum(full)]] if full else []), strict=True)

@@ -68,8 +68,8 @@ def curve(rows: pd.DataFrame, metric: str) -> pd.Series:
     return chosen.groupby("iteration")["mean"].mean().sort_index()
 
 
-def crossing(one: pd.Series, other: pd.Series) -> float | None:
-    """Where a curve overtakes another for good, by linear interpolation; None where it does not, or is ahead throughout.
+def crossing(one: pd.Series, other: pd.Series) -> float:
+    """Where a curve overtakes another for good, by linear interpolation; NaN where it does not, or is ahead throughout.
 
     Args:
         one: Place → value, ascending.
@@ -78,7 +78,7 @@ def crossing(one: pd.Series, other: pd.Series) -> float | None:
     gap = (one - other).dropna()
     behind = np.flatnonzero(gap.to_numpy() <= 0)
     if len(behind) == 0 or behind[-1] == len(gap) - 1:
-        return None
+        return float("nan")
     last = behind[-1]
     (x0, x1), (y0, y1) = gap.index[last : last + 2], gap.iloc[last : last + 2]
     return float(x0 + (x1 - x0) * -y0 / (y1 - y0))

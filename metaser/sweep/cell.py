@@ -48,6 +48,7 @@ class Cell:
         cells: The folder of all cells.
         root: The data root, where one was given.
         checkpoint_every: As in `metaser.experiment.Going`.
+        source: Its sources, joined by ``+``, where there are several sets of them.
     """
 
     experiment: Path
@@ -61,9 +62,10 @@ class Cell:
     cells: Path
     root: Path | None = None
     checkpoint_every: int = 0
+    source: str = ""
 
     def __str__(self) -> str:
-        named = (self.variant, self.protocol, self.algorithm, self.target, f"seed {self.seed}")
+        named = (self.variant, self.protocol, self.algorithm, self.source, self.target, f"seed {self.seed}")
         return ", ".join(part for part in named if part)
 
     @cached_property

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaser.cells import JOIN
 from metaser.cells import Cell as Model
+from metaser.config import Data
 from metaser.errors import UserError, nearest
 from metaser.experiment import Run
 from metaser.study import Study
@@ -48,9 +50,10 @@ class Draft(Run):
     def cell_identity(self, cell: Model) -> dict[str, Any]:
         """The part of the whole's identity that is one cell's; where it is computed decides nothing."""
         settings = only(self.settings[cell.protocol], cell.algorithm)
-        settings = settings.model_copy(
-            update={"seeds": (cell.seed,), "data": settings.data.model_copy(update={"targets": cell.targets})}
+        data = settings.data.model_copy(
+            update={"targets": cell.targets, "source_sets": source_sets(settings.data, cell)}
         )
+        settings = settings.model_copy(update={"seeds": (cell.seed,), "data": data})
         features = self._features[settings.of(cell.algorithm).features]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
         return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
@@ -102,10 +105,17 @@ def cells_of(draft: Draft, sweep: Sweep, common: tuple[str, ...], cells: Path, r
     """
     for run in draft.cells.all():
         draft.cells.samplers(run)
-        overrides = (*common, f"data.targets={json.dumps(run.targets)}", f"seeds=[{run.seed}]")
+        sets = source_sets(draft.settings[run.protocol].data, run)
+        overrides = (*common, f"data.targets={json.dumps(run.targets)}", f"data.source_sets={json.dumps(sets)}",
+                     f"seeds=[{run.seed}]")  # fmt: skip
         identity = draft.cell_identity(run)
         yield Cell(draft.folder, draft.variant, run.protocol, run.algorithm, run.target, run.seed, overrides, identity,
-                   cells, root, sweep.checkpoint_every)  # fmt: skip
+                   cells, root, sweep.checkpoint_every, run.source if sets else "")  # fmt: skip
+
+
+def source_sets(settings: Data, cell: Model) -> tuple[tuple[str, ...], ...]:
+    """Of several sets of sources the cell's own; none where there are not several."""
+    return (tuple(cell.source.split(JOIN)),) if settings.source_sets else ()
 
 
 def check_labels(sweep: Sweep, study: Study, variant: str, common: tuple[str, ...]) -> None:

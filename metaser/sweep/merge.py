@@ -19,6 +19,9 @@ from metaser.sweep.settings import Sweep
 SHOWN = {"accuracy": "accuracy, all classes", "accuracy_emotions": "accuracy, emotions only",
          "macro_f1": "macro-F1, all classes", "uar": "UAR, all classes"}  # fmt: skip
 
+#: What has a table of its own.
+PLACE = ("variant", "protocol")
+
 #: The metric of the table's paired tests.
 COMPARED = "accuracy"
 
@@ -71,7 +74,7 @@ def row(cell: Cell, facts: Mapping[str, Any], failed: Mapping[str, str]) -> dict
     if cell.key in failed:
         more["error"] = failed[cell.key]
     return {"cell": cell.key, "state": state, "variant": cell.variant, "protocol": cell.protocol,
-            "algorithm": cell.algorithm, "target": cell.target, "seed": cell.seed, **more}  # fmt: skip
+            "algorithm": cell.algorithm, "source": cell.source, "target": cell.target, "seed": cell.seed, **more}  # fmt: skip
 
 
 def table(grid: Grid, summary: pd.DataFrame, tests: pd.DataFrame, facts: Mapping[str, Any], done: int) -> str:
@@ -81,10 +84,13 @@ def table(grid: Grid, summary: pd.DataFrame, tests: pd.DataFrame, facts: Mapping
     targets = {target: title for target, title in grid.titles.items() if target in set(summary["target"])}
     parts = [f"# Sweep of {grid.experiment.name}, {kind}", about(grid, facts, done)]
     compared = tests[tests["metric"] == COMPARED]
-    for (variant, protocol), rows in summary.groupby(["variant", "protocol"], sort=False):
-        name = ", ".join(f"`{part}`" for part in (variant, protocol) if part)
+    several = summary.groupby("target")["source"].nunique().max() > 1  # sets of sources, not the other targets
+    for place, rows in summary.groupby([*PLACE, *(["source"] if several else [])], sort=False):
+        name = ", ".join(f"`{part}`" for part in place if part)
         parts += [f"## {name or 'All'}, {grid.kind} data", tables.ours(rows, metrics, targets, {}), counts(rows)]
-        here = compared[(compared["variant"] == variant) & (compared["protocol"] == protocol)]
+        here = compared
+        for column, value in zip((*PLACE, "source"), place, strict=False):
+            here = here[here[column] == value]
         if len(here):
             parts.append(differences(here, targets))
     if len(tests):
