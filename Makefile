@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -111,6 +111,19 @@ exp-modifications-search: $(READY)  ## its learning rates, chosen on the sources
 exp-modifications-full: $(READY)  ## with the paper's own length, 10,000 epochs: days on 2 cores, resumable
 	$(RUN) $(MODIFICATIONS) --variant table1 --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
 	$(RUN) $(MODIFICATIONS) --variant lambda --protocol strict --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
+
+exp-metaser: $(READY)  ## MetaSER, TransSER, MultiSER and what the paper left out: Table 2, Figure 2 (resumable)
+	$(RUN) experiments/metaser --variant table2
+	$(RUN) experiments/metaser --variant figure2 --protocol paper
+
+exp-metaser-smoke: $(READY)  ## the same shape, five sets of sources by three targets, on the synthetic corpus
+	METASER_DATA= $(RUN) experiments/metaser --variant table2
+
+exp-metaser-search: $(READY)  ## normalisation, augmentation, learning rates, chosen on the sources alone
+	$(RUN) experiments/metaser --variant search
+
+exp-metaser-full: $(READY)  ## with the paper's own length: 10,000 episodes, 1,000 and 2,500 epochs; days on 2 cores, resumable
+	$(RUN) experiments/metaser --variant full
 
 bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
 	$(BIN)/metaser bench --results '$(RESULTS)'

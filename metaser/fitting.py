@@ -60,12 +60,14 @@ def fit(
         UserError: if a class has fewer than two clips.
         DivergedError: if the loss is no longer a finite number.
     """
-    frozen = settings.layers == "dense" and hasattr(network, "represent") and not (settings.noise or settings.shift)
+    frozen = settings.layers == "dense" and hasattr(network, "represent") and not settings.augments
     answer: Any = network.decide if frozen else network
     loss = objective or (lambda clips, labels, step: F.cross_entropy(answer(clips), labels))
     learned = trained(network, settings.layers)
     rng = torch.Generator().manual_seed(seed)
     kept, held = hold_out(y.cpu().numpy(), settings.validation, seed, speakers)
+    if settings.head == "prototypes":
+        set_prototypes(network, x[kept], y[kept])
     if frozen:
         represent: Any = network.represent
         with torch.no_grad():
@@ -118,17 +120,53 @@ def batches(order: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
 
 
 def augmented(x: torch.Tensor, settings: config.Fit, rng: torch.Generator) -> torch.Tensor:
-    """Clips with noise, and each shifted in time; what comes in is 0, as padding is."""
-    if settings.shift and x.ndim == 3:
-        frames = torch.arange(x.shape[2])
+    """Clips ``(clips, coefficients, frames)``, each shifted in time, with noise, and masked; what comes in is 0, as padding is."""
+    if settings.shift:
         by = torch.randint(-settings.shift, settings.shift + 1, (len(x), 1), generator=rng)
-        place = frames + by
+        place = torch.arange(x.shape[2]) + by
         inside = (place >= 0) & (place < x.shape[2])
         index = place.clamp(0, x.shape[2] - 1)[:, None].expand(-1, x.shape[1], -1)
         x = torch.where(inside[:, None].to(x.device), x.gather(2, index.to(x.device)), 0)
     if settings.noise:
         x = x + settings.noise * torch.randn(x.shape, generator=rng).to(x)
+    for most, size, where in (
+        (settings.mask_bands, x.shape[1], (..., None)),
+        (settings.mask_frames, x.shape[2], (slice(None), None)),
+    ):
+        if most:
+            x = torch.where(stretches(len(x), size, min(most, size), rng)[where].to(x.device), 0, x)
     return x
+
+
+def stretches(clips: int, size: int, most: int, rng: torch.Generator) -> torch.Tensor:
+    """For each clip a random stretch of places, 0 to ``most`` long: ``(clips, size)``, true inside."""
+    length = torch.randint(0, most + 1, (clips, 1), generator=rng)
+    start = (torch.rand(clips, 1, generator=rng) * (size - length + 1)).long()
+    place = torch.arange(size)
+    return (place >= start) & (place < start + length)
+
+
+def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Makes the head answer with −‖e − c‖² up to what all classes share: weight 2c, bias −‖c‖², c the mean embedding of a class.
+
+    A class without clips keeps what it had.
+
+    Raises:
+        UserError: if the network's head is no linear layer.
+    """
+    head = getattr(network, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise UserError("head: prototypes needs a network with a linear head")
+    network.head = nn.Identity()
+    try:
+        with torch.no_grad():
+            embedded = network(x)
+            for label in y.unique():
+                prototype = embedded[y == label].mean(dim=0)
+                head.weight[label] = 2 * prototype
+                head.bias[label] = -prototype.square().sum()
+    finally:
+        network.head = head
 
 
 def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:

@@ -107,6 +107,43 @@ class MetaSERLSTM(nn.Module):
         return self.head(self.dense(state))
 
 
+class StatisticsPooling(nn.Module):
+    """Convolutions over time, then mean and deviation over all frames, as x-vectors have them (Snyder et al., ICASSP 2018).
+
+    Three 1-D convolutions of 64 filters (5 frames; 3 frames, dilated by 2 and by 3), each followed by group normalisation of one
+    group and ReLU; the statistics; a dense layer of 64 with ReLU; the head.
+
+    Args:
+        input_shape: ``(coefficients, frames)``.
+        outputs: Classes.
+    """
+
+    width = 64
+
+    def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, size, dilation in ((input_shape[0], 5, 1), (self.width, 3, 2), (self.width, 3, 3)):
+            convolution = nn.Conv1d(before, self.width, size, padding=dilation * (size // 2), dilation=dilation)
+            layers += [convolution, nn.GroupNorm(1, self.width), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.dense = nn.Sequential(nn.Linear(2 * self.width, self.width), nn.ReLU())
+        self.head = nn.Linear(self.width, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(clips, outputs)`` of ``x`` ``(clips, coefficients, frames)``."""
+        return self.decide(self.represent(x))
+
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        """The statistics ``(clips, 128)``: all means, then all deviations."""
+        variance, mean = torch.var_mean(self.body(x), dim=2, correction=0)
+        return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)  # the root of 0 has no slope
+
+    def decide(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Logits of these."""
+        return self.head(self.dense(statistics))
+
+
 class FunctionalsMLP(nn.Module):
     """Two hidden layers for utterance functionals, 128 and 64 wide, each linear, layer normalisation, ReLU.
 
@@ -249,6 +286,7 @@ MODELS: dict[str, Callable[[tuple[int, int], int], nn.Module]] = {
     "fmaml-conv": FMAMLConv,
     "fmaml-pooled": FMAMLPooled,
     "metaser-lstm": MetaSERLSTM,
+    "statistics-pooling": StatisticsPooling,
     "mlp": FunctionalsMLP,
     "omniglot-fc": OmniglotFC,
     "omniglot-cnn": OmniglotCNN,

@@ -20,11 +20,11 @@ from metaser.study import Study
 
 METASER = REPOSITORY / "experiments" / "metaser"
 ONE = "{epochs: 1, batch: 16}"
-TUNED = ("metaser", "transser", "multiser", "joint", "target-only")
+TUNED = ("metaser", "transser", "multiser", "joint", "target-only", "lstm-best")
 SETTINGS = ("seeds=[0]", "evaluation.tasks=2", "training.iterations=1", "training.meta_batch=2", "tasks.shots=1", "tasks.queries=1",
             "data.source_sets=[[savee, iemocap], [emodb, savee, iemocap], [tess, savee]]", "data.targets=[shemo, emovo, urdu]",
             *(f"algorithms.{name}.tuning={ONE}" for name in TUNED),
-            *(f"algorithms.{name}.pretraining={ONE}" for name in ("transser", "multiser", "joint")))  # fmt: skip
+            *(f"algorithms.{name}.pretraining={ONE}" for name in ("transser", "multiser", "joint", "lstm-best")))  # fmt: skip
 
 
 def savee(root: Path) -> None:
@@ -150,6 +150,22 @@ def test_the_search_reads_no_target() -> None:
     every = Study(METASER / "config.yaml").experiment(variant="table2").data
     assert not set(corpora) & set(every.targets)
     assert not search.data.targets
+
+
+def test_the_search_ranks_its_candidates(root: Path, tmp_path: Path) -> None:
+    result = metaser("run", METASER, "--variant", "search", "--protocol", "paper", "--results", tmp_path, "--set",
+                     "data.collections.sources.corpora=[savee, iemocap]", "--set", "compare=[svm, svm-speaker]",
+                     "--set", "evaluation.tasks=2", "--set", "tasks.shots=1", "--set", "tasks.queries=1", data=root)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "metaser" / "search" / "real"
+    summary = pd.read_csv(folder / "summary.csv")
+    means = summary[summary["metric"] == "macro_f1"].groupby("algorithm")["mean"].mean().sort_values(ascending=False)
+    page = (folder / "table.md").read_text()
+    rows = page.split("macro-F1, %")[1].splitlines()[2:4]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [
+        {"svm": "SVM, target only"}.get(str(name), name) for name in means.index
+    ]
+    assert rows[0].endswith(f"| {100 * means.iloc[0]:.1f} |")
 
 
 def test_a_sweep_goes_through_the_sets_of_sources(root: Path, tmp_path: Path) -> None:

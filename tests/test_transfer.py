@@ -24,7 +24,7 @@ from metaser import config, learners, models
 from metaser.algorithms.base import Learner, Sources
 from metaser.baselines.multiser import OneAgainstRest
 from metaser.errors import DivergedError, UserError
-from metaser.fitting import augmented, fit, hold_out
+from metaser.fitting import augmented, fit, hold_out, set_prototypes
 from metaser.reporting.trends import crossing
 from metaser.tasks import SpeechTasks, SplitSampler, Task
 
@@ -208,6 +208,57 @@ def test_shifted_clips_are_the_same_clips_moved() -> None:
     assert {tuple(clip.flatten().tolist()) for clip in moved} == expected
     noisy = augmented(x, FAST.model_copy(update={"noise": 0.5}), torch.Generator().manual_seed(0)) - x
     assert noisy.std().item() == pytest.approx(0.5, rel=0.05)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 9))
+def test_masked_clips_lack_one_stretch_of_bands_and_one_of_frames(seed: int, bands: int, frames: int) -> None:
+    x = torch.ones(50, 6, 9)
+    masked = augmented(
+        x, FAST.model_copy(update={"mask_bands": bands, "mask_frames": frames}), torch.Generator().manual_seed(seed)
+    )
+    for clip in masked:
+        low, gone = (clip == 0).all(dim=1), (clip == 0).all(dim=0)
+        assert torch.equal(clip == 0, low[:, None] | gone), "whole bands and whole frames"
+        for lacking, most in ((low, bands), (gone, frames)):
+            at = torch.flatten(lacking.nonzero())
+            if lacking.all():
+                continue  # the other mask took everything
+            assert len(at) <= most
+            assert len(at) == 0 or at[-1] - at[0] == len(at) - 1, "in a row"
+    assert (masked == 0).any()
+
+
+def test_a_head_of_prototypes_answers_as_a_prototypical_network_does() -> None:
+    x, y = clips_of()
+    network = lstm()
+    set_prototypes(network, x, y)
+    network_without, head = copy.deepcopy(network), network.head
+    network_without.head = nn.Identity()  # type: ignore[assignment]
+    with torch.no_grad():
+        embedded = network_without(x)
+        prototypes = torch.stack([embedded[y == label].mean(dim=0) for label in range(4)])
+        expected = -(embedded[:, None] - prototypes).square().sum(dim=2)
+        assert torch.allclose(network(x).softmax(dim=1), expected.softmax(dim=1), atol=1e-5)
+        before = head.weight.clone()  # type: ignore[operator, union-attr]
+        set_prototypes(network, x[y < 2], y[y < 2])
+        assert torch.equal(head.weight, before), "the same clips give the same, and classes without clips keep theirs"
+
+
+def test_statistics_pooling_is_of_all_frames_and_hears_no_order_beyond_its_reach() -> None:
+    network = models.build("statistics-pooling", (5, 40), 3, 0)
+    x = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        state = network.body(x)  # type: ignore[operator]
+        statistics = network.represent(x)  # type: ignore[operator]
+        assert torch.allclose(statistics[:, :64], state.mean(dim=2), atol=1e-6)
+        assert torch.allclose(statistics[:, 64:], state.std(dim=2, correction=0), atol=1e-3)
+        assert network(x).shape == (2, 3)
+    gradients = torch.autograd.grad(network(x).square().sum(), list(network.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    silent = torch.zeros(1, 5, 40, requires_grad=True)
+    (slope,) = torch.autograd.grad(network(silent).sum(), silent)
+    assert slope.isfinite().all(), "also where nothing varies"
 
 
 # --- MetaSER's baselines ---

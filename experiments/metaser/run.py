@@ -21,8 +21,8 @@ from metaser.reporting.trends import crossing
 
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",
-    "target-only": "LSTM, target only", "svm": "SVM, target only", "svm-sources": "SVM, sources + target",
-    "best": "best (adapted Gaussian)", "speakers": "speaker's commonest emotion",
+    "target-only": "LSTM, target only", "lstm-best": "LSTM, joint, as the search ranks it", "svm": "SVM, target only",
+    "svm-sources": "SVM, sources + target", "best": "best (adapted Gaussian)", "speakers": "speaker's commonest emotion",
 }  # fmt: skip
 
 #: What MetaSER is said, or would have to be, better than.
@@ -117,8 +117,13 @@ def scores(
                                                            for _ in targets)])  # fmt: skip
         lines += [[name, *(cells.get(("+".join(chosen), label, target), "–") for target in targets)]
                   for label, name in names.items() if not absent]  # fmt: skip
+    if not settings.data.sets:  # each target's sources are all others
+        means = here.groupby("algorithm")["mean"].mean().sort_values(ascending=False)
+        others = dict(zip(here["target"], here["source"], strict=True))
+        lines = [[names[str(label)], *(cells.get((others[target], label, target), "–") for target in targets), f"{100 * mean:.1f}"]
+                 for label, mean in means.items()]  # fmt: skip
     shown = [finished.titles.get(target, f"{target.upper()} (not here)") for target in targets]
-    return tables.markdown([f"{title}, %", *shown], lines)
+    return tables.markdown([f"{title}, %", *shown, *([] if settings.data.sets else ["mean"])], lines)
 
 
 def sources(joined: str) -> str:

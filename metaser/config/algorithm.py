@@ -77,6 +77,11 @@ class Fit(Section):
         layers: What is trained: ``all`` layers, or the ``dense`` ones, the rest frozen.
         noise: Standard deviation of Gaussian noise that is added to what is trained on, in the features' own units.
         shift: Frames by which a clip is shifted at random, at most, either way.
+        mask_bands: Coefficients in a row that are set to 0, at most; where and how many is random (SpecAugment: Park et al.,
+            Interspeech 2019, arXiv 1904.08779).
+        mask_frames: The same of frames.
+        head: What the last layer starts as: as it was ``trained``, or the ``prototypes`` of the clips, so that the first answers
+            are a Prototypical network's (Triantafillou et al., ICLR 2020, arXiv 1903.03096).
     """
 
     epochs: Count = 100
@@ -89,6 +94,14 @@ class Fit(Section):
     layers: Literal["all", "dense"] = "all"
     noise: Annotated[Number, Field(ge=0, le=1e6)] = 0.0
     shift: Annotated[int, Field(ge=0, le=MOST)] = 0
+    mask_bands: Annotated[int, Field(ge=0, le=MOST)] = 0
+    mask_frames: Annotated[int, Field(ge=0, le=MOST)] = 0
+    head: Literal["trained", "prototypes"] = "trained"
+
+    @property
+    def augments(self) -> bool:
+        """Whether what is trained on is changed."""
+        return bool(self.noise or self.shift or self.mask_bands or self.mask_frames)
 
     @model_validator(mode="after")
     def _rising(self) -> Fit:
