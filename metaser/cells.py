@@ -90,8 +90,9 @@ class Cells:
         settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
         tasks, table = settings.tasks, self.speech.table
         domains, part = ([target], "test") if target else (self.sources(cell), "train")
+        classes = self.classes(cell, domains)
         if test.split and (target or as_tested):
-            return SplitSampler(table, domains, settings.data.emotions, test.split.test, tasks.speakers, fraction)
+            return SplitSampler(table, domains, classes, test.split.test, tasks.speakers, fraction)
         if target or as_tested:
             queries, least, fixed = test.queries, test.min_queries, test.fixed_queries
         else:
@@ -100,7 +101,12 @@ class Cells:
             table = held_out(table, tested)
         shape = TaskShape(tasks.ways, tasks.shots, queries, least, tasks.fixed, fixed or queries, tasks.order,
                           tasks.speakers, tasks.fixed_shots)  # fmt: skip
-        return EpisodeSampler(table, domains, settings.data.emotions, shape, part)
+        return EpisodeSampler(table, domains, classes, shape, part)
+
+    def classes(self, cell: Cell, domains: Sequence[str]) -> tuple[str, ...]:
+        """The classes that a support set can have: the settings', or all that these domains have, in alphabetical order."""
+        named, table = self.settings[cell.protocol].data.emotions, self.speech.table
+        return named or tuple(sorted(set(table.loc[table["domain"].isin(domains), "emotion"])))
 
     def samplers(self, cell: Cell) -> dict[str, Sampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.

@@ -33,7 +33,9 @@ class Scores:
     confusion: pd.DataFrame
 
 
-def evaluate(learner: Learner, tasks: SpeechTasks, count: int, workers: Workers, iteration: int = 0) -> Scores:
+def evaluate(
+    learner: Learner, tasks: SpeechTasks, count: int, workers: Workers, iteration: int = 0, by_class: bool = True
+) -> Scores:
     """Adapts to each of ``count`` tasks and scores its query set.
 
     Args:
@@ -42,24 +44,28 @@ def evaluate(learner: Learner, tasks: SpeechTasks, count: int, workers: Workers,
         count: How many.
         workers: The threads; the scores do not depend on their number.
         iteration: Which tasks of the stream.
+        by_class: Whether tasks have the same classes, so that there are recalls and counts to add up.
     """
 
     def test(index: int) -> tuple[dict[str, float], pd.DataFrame]:
         task = tasks.task(iteration, index)
-        return score(learner.predict(task), task)
+        return score(learner.predict(task), task, by_class)
 
     rows, confusions = zip(*workers.everywhere(test, range(count)), strict=True)
+    if not by_class:
+        return Scores(pd.DataFrame(list(rows)), pd.DataFrame())
     labels = sorted(set().union(*(matrix.index for matrix in confusions)))  # not every task has every class
     confusion = sum(matrix.reindex(index=labels, columns=labels, fill_value=0) for matrix in confusions)
     return Scores(pd.DataFrame(list(rows)), confusion)
 
 
-def score(logits: torch.Tensor, task: Task) -> tuple[dict[str, float], pd.DataFrame]:
+def score(logits: torch.Tensor, task: Task, by_class: bool = True) -> tuple[dict[str, float], pd.DataFrame]:
     """The metrics and the confusion matrix of one task.
 
     Args:
         logits: ``(queries, N+F)``.
         task: The task they answer.
+        by_class: With recalls and counts of single classes.
 
     Returns:
         The metrics that `Scores` lists; and counts, true classes as rows and predicted ones as columns, both in
@@ -78,8 +84,10 @@ def score(logits: torch.Tensor, task: Task) -> tuple[dict[str, float], pd.DataFr
         "macro_f1": float(f1_score(true, predicted, labels=labels, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(true, predicted, labels=labels, average="weighted", zero_division=0)),
         "uar": float(recalls.mean()),
-        **{f"recall_{label}": float(recall) for label, recall in zip(labels, recalls, strict=True)},
     }
+    if not by_class:
+        return metrics, pd.DataFrame()
+    metrics |= {f"recall_{label}": float(recall) for label, recall in zip(labels, recalls, strict=True)}
     return metrics, pd.DataFrame(confusion_matrix(true, predicted, labels=labels), index=labels, columns=labels)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from metaser import models
+from metaser import models, pictures
 from metaser.cells import Cell, Cells
 from metaser.config import Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
@@ -30,12 +30,16 @@ from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root, read_sealed, write_sealed
 from metaser.learners import LEARNERS
 from metaser.parallel import Workers
+from metaser.pictures import Pictures
 from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
 from metaser.study import Study
 from metaser.work import CellResult, Work
+
+#: The recipe of pictures, which are taken as they are.
+PIXELS = "pixels"
 
 #: What names a model in ``run.json``.
 CHOSEN = ("protocol", "algorithm", "source", "target", "seed")
@@ -90,8 +94,7 @@ class Run:
         root = data_root(root or drafts[0].data_root)
         if not self.ranks.first:
             self.ranks.tell(None)  # rank 0 makes what has to be made
-        with progress("making the built-in corpus") as update:
-            self.speech: Selection = select(drafts[0].data, drafts[0].tasks, root, update)
+        self.speech, self._pictures = self._select(drafts[0], root)
         if self.ranks.first:
             announce(self.speech, root)
             self.ranks.tell(None)
@@ -112,6 +115,14 @@ class Run:
         self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
         self._digests: dict[str, str] = {}
         self._done: list[CellResult] = []
+
+    @staticmethod
+    def _select(settings: Experiment, root: Path | None) -> tuple[Selection, Pictures | None]:
+        if settings.data.pictures:
+            with progress("reading pictures") as update:
+                return pictures.select(settings.data, root, update)
+        with progress("making the built-in corpus") as update:
+            return select(settings.data, settings.tasks, root, update), None
 
     def _settings(self, protocol: str, synthetic: bool) -> Experiment:
         return self.study.experiment(
@@ -145,6 +156,12 @@ class Run:
         return {one: self._extract(one) for one in dict.fromkeys(wanted)}
 
     def _extract(self, settings: Features) -> FeatureSet:
+        if self._pictures:
+            self._digests[PIXELS] = self._pictures.digest
+            lengths = torch.full((len(self._pictures.x),), self._pictures.x.shape[2])
+            return FeatureSet(
+                self._pictures.x.to(self.device), lengths, self._pictures.table, PIXELS, self._digests[PIXELS]
+            )
         chosen = recipe(settings.recipe, backend=settings.backend)
         with progress(f"extracting features ({chosen.name})") as update:
             features = extract(self.speech.table, chosen, update)
@@ -259,7 +276,8 @@ class Run:
         results.write_csv(rows[list(results.METRICS)], folder / "metrics.csv")
         results.write_csv(scores, folder / "tasks.csv")
         results.write_csv(tables.summarise(scores, self.paper), folder / "summary.csv")
-        results.write_csv(counts, folder / "confusion.csv")
+        if len(counts):
+            results.write_csv(counts, folder / "confusion.csv")
         results.write_csv(tables.summarise(self._seconds(), self.paper), folder / "timing.csv")
         results.write_json(self.run_json(), folder / "run.json")
 
@@ -285,7 +303,7 @@ class Run:
             "data": {"kind": self.speech.kind, "collection": self.speech.collection, "domains": self.speech.titles,
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "emotions": {str(domain): rows["emotion"].value_counts().to_dict()
-                                  for domain, rows in self.speech.table.groupby("domain")},
+                                  for domain, rows in self.speech.table.groupby("domain") if self.first.data.emotions},
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
             "seconds_per_100_epochs": self.pace(),
             "chosen": {"/".join([*(str(cell.seconds[key]) for key in CHOSEN)]): cell.chosen
@@ -305,7 +323,10 @@ def check_names(settings: Experiment) -> None:
     """
     for label, algorithm in settings.algorithms.items():
         own, place = settings.of(label), f"algorithms.{label}."
-        recipe(own.features.recipe, backend=own.features.backend)
+        if not settings.data.pictures:
+            recipe(own.features.recipe, backend=own.features.backend)
+        elif own.features != Features(recipe=PIXELS):
+            raise UserError(f"features: pictures have none but {{recipe: {PIXELS}}}")
         for key, name, registry in (
             ("model.name" if algorithm.model is None else f"{place}model.name", own.model.name, list(models.MODELS)),
             (f"{place}name", algorithm.name, list(LEARNERS)),

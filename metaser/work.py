@@ -20,6 +20,7 @@ from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
 from metaser.tasks import Sampler, SpeechTasks
+from metaser.tasks.dataset import floating
 from metaser.training import train
 
 #: The metrics of the test curve.
@@ -117,9 +118,8 @@ class Work:
             DivergedError: if adapting to a task leaves the numbers.
         """
         settings, cell = self.settings, self.cell
-        seen = evaluate(
-            self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks, self.workers
-        )
+        seen = evaluate(self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks, self.workers,
+                        by_class=bool(settings.data.emotions))  # fmt: skip
         if not all(map(math.isfinite, seen.tasks["loss"])):
             raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
                                 f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
@@ -135,6 +135,8 @@ class Work:
         corpus = self.cells.corpus(target)
         self.scores += [{**self.keys(target), "corpus": corpus, "task": task, **row}
                         for task, row in enumerate(seen.tasks.to_dict("records"))]  # fmt: skip
+        if seen.confusion.empty:
+            return
         counts = seen.confusion.rename_axis("true").reset_index()
         counts = counts.melt("true", var_name="predicted", value_name="count").assign(**self.keys(target))
         self.confusion += counts[[*KEYS, "seed", "true", "predicted", "count"]].to_dict("records")
@@ -151,7 +153,8 @@ class Work:
     def look(self, learner: Learner, target: str, split: str, iteration: int, tasks: SpeechTasks | None = None) -> None:
         """Tests a learner on a few tasks, for a curve."""
         asked = tasks or self.monitors[target]
-        seen = evaluate(learner, asked, self.settings.training.monitor_tasks, self.workers).tasks
+        seen = evaluate(learner, asked, self.settings.training.monitor_tasks, self.workers,
+                        by_class=bool(self.settings.data.emotions)).tasks  # fmt: skip
         self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED})
 
     def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
@@ -201,5 +204,5 @@ class Work:
                  for name, clips in classes.items() for row in clips.rows]  # fmt: skip
         domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
         features = normalise(self.features, "language") if self.by_support else self.features
-        classes = (*self.settings.data.emotions, *self.settings.tasks.fixed)
-        return Sources(features.x[rows], emotions, domains, classes)
+        classes = (*self.samplers[""].emotions, *self.settings.tasks.fixed)
+        return Sources(floating(features.x[rows]), emotions, domains, classes)

@@ -48,7 +48,8 @@ class Data(Section):
     Attributes:
         use: ``auto``, or a collection.
         collections: By name, in order of preference.
-        emotions: The classes, in the order that fixed label order gives them.
+        pictures: Sets of pictures (`metaser.pictures`) instead of speech: the first that is there is used.
+        emotions: The classes, in the order that fixed label order gives them; when empty, all that a domain has, each its own.
         merge: Emotions that are taken for one of the classes, such as ``{excitement: happiness}`` for IEMOCAP.
         targets: Which domains to leave out and test on, one after another; every one when empty.
         sources: The domains to train on, for all targets alike, so that one model serves them all; when empty a model is
@@ -57,8 +58,9 @@ class Data(Section):
     """
 
     use: str = "auto"
-    collections: dict[str, Collection]
-    emotions: tuple[str, ...] = Field(min_length=2, strict=False)
+    collections: dict[str, Collection] = Field(default_factory=dict)
+    pictures: tuple[str, ...] = Field(default=(), strict=False)
+    emotions: tuple[str, ...] = Field(default=(), strict=False)
     merge: dict[str, str] = Field(default_factory=dict)
     targets: tuple[str, ...] = Field(default=(), strict=False)
     sources: tuple[str, ...] = Field(default=(), strict=False)
@@ -73,6 +75,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Data:
+        if bool(self.collections) == bool(self.pictures):
+            raise ValueError("give collections of corpora, or sets of pictures")
+        if len(self.emotions) == 1 or not (self.emotions or self.pictures):
+            raise ValueError("emotions: give two or more")
         distinct("emotions", self.emotions)
         for name, into in self.merge.items():
             if name in self.emotions or into not in self.emotions:

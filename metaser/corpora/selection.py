@@ -30,6 +30,7 @@ class Selection:
         domains: The languages or corpora that tasks stay within, sorted.
         titles: Domain → how a table names it, such as "German (EMODB)".
         absent: Corpora of the collection that are not there.
+        unit: What its rows are.
     """
 
     collection: str
@@ -38,6 +39,7 @@ class Selection:
     domains: tuple[str, ...]
     titles: dict[str, str]
     absent: tuple[str, ...] = field(default=())
+    unit: str = "clips"
 
 
 LANGUAGES = {"de": "German", "en": "English", "es": "Spanish", "fa": "Persian", "it": "Italian", "ur": "Urdu"}
@@ -146,6 +148,15 @@ def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
 
 def announce(selection: Selection, root: Path | None) -> None:
     """Says on standard error which speech is used, and in capitals when it is synthetic."""
+    if selection.kind == "bundled":
+        print(
+            f"metaser: using {next(iter(selection.titles.values()))}, which need no fetching; not the paper's",
+            file=sys.stderr,
+        )
+        return
+    if selection.kind == "bundled":
+        print(f"metaser: using {selection.collection}, which need no fetching and are not the paper's", file=sys.stderr)
+        return
     if selection.kind == "synthetic":
         why = "as asked" if root else "since METASER_DATA is not set"
         print(
@@ -153,8 +164,9 @@ def announce(selection: Selection, root: Path | None) -> None:
             file=sys.stderr,
         )
         return
-    found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} clips"
+    found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} {selection.unit}"
                       for domain, title in selection.titles.items())  # fmt: skip
-    print(f"metaser: real speech, collection {selection.collection}: {found}", file=sys.stderr)
+    what = "real speech, collection" if selection.unit == "clips" else selection.unit
+    print(f"metaser: {what} {selection.collection}: {found}", file=sys.stderr)
     if selection.absent:
         print(f"metaser: not there and left out: {', '.join(selection.absent)}", file=sys.stderr)

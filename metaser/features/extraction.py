@@ -40,14 +40,14 @@ class FeatureSet:
         x: ``(utterances, coefficients, frames)`` float32; 0 in padding frames.
         lengths: ``(utterances,)`` int64, valid frames, at least 1 each.
         table: One row per utterance, with the columns of `metaser.corpora.base.COLUMNS`, and a fresh index.
-        recipe: What they were computed by.
+        name: The name of the recipe that they were computed by.
         digest: SHA-256 of the files' contents, in order, and of the recipe.
     """
 
     x: torch.Tensor
     lengths: torch.Tensor
     table: pd.DataFrame
-    recipe: Recipe
+    name: str
     digest: str = ""
 
 
@@ -84,7 +84,7 @@ def extract(
             _save(cache, *found, recipe)
         elif progress:
             progress(len(paths), len(paths))
-    return FeatureSet(*found, table.reset_index(drop=True), recipe, key)
+    return FeatureSet(*found, table.reset_index(drop=True), recipe.name, key)
 
 
 @contextmanager

@@ -199,9 +199,9 @@ class Finished:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metrics, self.summary, self._confusion = (
+        self.metrics, self.summary = (
             read_results(folder / f"{name}.csv", columns)
-            for name, columns in (("metrics", METRICS), ("summary", SUMMARY), ("confusion", CONFUSION))
+            for name, columns in (("metrics", METRICS), ("summary", SUMMARY))
         )
         twice = self.summary.duplicated([*KEYS, "metric"])
         if twice.any():
@@ -219,7 +219,12 @@ class Finished:
         self.titles = titles
         tested = set(self.summary["target"])
         self.targets = {target: title for target, title in titles.items() if target in tested}
-        for name, frame in (("summary", self.summary), ("confusion", self._confusion)):
+        # Tasks with classes of their own each have no counts to add up.
+        self._confusion = (
+            read_results(folder / "confusion.csv", CONFUSION) if self.first.data.emotions else pd.DataFrame()
+        )
+        counted = (("confusion", self._confusion),) if self.first.data.emotions else ()
+        for name, frame in (("summary", self.summary), *counted):
             strange = ~frame["target"].isin(list(self.targets))
             if strange.any():
                 raise UserError(f"{folder / name}.csv, row {row_of(strange)}: run.json has no domain "

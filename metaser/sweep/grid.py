@@ -57,7 +57,7 @@ class Draft(Run):
         features = self._features[settings.of(cell.algorithm).features]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
         return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
-                        "features": {features.recipe.name: features.digest}})  # fmt: skip
+                        "features": {features.name: features.digest}})  # fmt: skip
 
 
 def grid(sweep: Sweep, path: Path, folder: Path, root: Path | None = None) -> Grid:

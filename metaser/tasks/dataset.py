@@ -28,7 +28,8 @@ class Utterances(Dataset):
     def __init__(self, x: torch.Tensor, emotions: list[str]) -> None:
         self.x = x
         self.names = sorted(set(emotions))
-        self.labels = [self.names.index(emotion) for emotion in emotions]
+        number = {name: place for place, name in enumerate(self.names)}
+        self.labels = [number[emotion] for emotion in emotions]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.x[index], self.labels[index]
@@ -44,7 +45,7 @@ class SpeechTasks(l2l.data.TaskDataset):
     thread, process or machine. The clips of a task are indexed from one tensor.
 
     Args:
-        x: ``(utterances, coefficients, frames)``.
+        x: ``(utterances, coefficients, frames)``; bytes (pictures) become numbers from 0 to 1.
         emotions: One class name per utterance.
         sampler: Draws the episodes; its rows are rows of ``x``.
         seed: The run's seed.
@@ -99,7 +100,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         """Gathers an episode's clips."""
         episode = task_description
         support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
-        support_x, query_x = self.x[support], self.x[query]
+        support_x, query_x = (floating(self.x[rows]) for rows in (support, query))
         if self.by_support:
             variance, mean = torch.var_mean(support_x, dim=(0, 2), keepdim=True, correction=0)
             deviation = torch.where(variance > 0, variance, 1).sqrt()
@@ -133,3 +134,8 @@ class SpeechTasks(l2l.data.TaskDataset):
         if not 0 <= i < self.num_tasks:
             raise IndexError(f"task {i} of {self.num_tasks}")
         return self.task(0, i)
+
+
+def floating(x: torch.Tensor) -> torch.Tensor:
+    """Bytes as float32 between 0 and 1; what is no bytes, as it is."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x

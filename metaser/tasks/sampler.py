@@ -149,17 +149,16 @@ class EpisodeSampler:
         speakers = pd.factorize(table["corpus"] + "/" + table["speaker"])[0]
         recordings = pd.factorize(table["group"])[0]
 
-        def clips(chosen: pd.Series) -> Clips:
-            at = np.flatnonzero(chosen.to_numpy())
-            return Clips(table.index.to_numpy()[at], speakers[at], recordings[at])
+        rows, found = table.index.to_numpy(), table.groupby(["domain", "emotion"]).indices
 
-        shared = {name: shared_clips(clips((table["domain"] == SHARED) & (table["emotion"] == name)), part)
-                  for name in shape.fixed}  # fmt: skip
+        def clips(domain: str, name: str) -> Clips:
+            at = found.get((domain, name), np.empty(0, dtype=np.int64))
+            return Clips(rows[at], speakers[at], recordings[at])
+
+        shared = {name: shared_clips(clips(SHARED, name), part) for name in shape.fixed}
         self.clips = {
-            domain: {name: clips((table["domain"] == domain) & (table["emotion"] == name))
-                     for name in (*emotions, *shape.fixed)}
-            for domain in self.domains
-        }  # fmt: skip
+            domain: {name: clips(domain, name) for name in (*emotions, *shape.fixed)} for domain in self.domains
+        }
         self.counts: dict[str, Counts] = {}
         for domain in self.domains:
             for name in shape.fixed:

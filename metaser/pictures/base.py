@@ -1,0 +1,102 @@
+"""What a set of pictures is: characters or digits, each a class, in parts that are trained on and parts that are tested on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from metaser.corpora.base import COLUMNS, Progress
+from metaser.errors import UserError
+
+#: Height and width of every picture, in pixels.
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures, and a table row for each.
+
+    Attributes:
+        x: ``(pictures, 28, 28)`` uint8; 255 is ink.
+        table: Columns of `metaser.corpora.base.COLUMNS` and ``domain``: ``emotion`` is the class, ``speaker`` who drew it,
+            ``domain`` the part.
+    """
+
+    x: torch.Tensor
+    table: pd.DataFrame
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all pictures and their classes, in order."""
+        found = hashlib.sha256(self.x.numpy().tobytes())
+        found.update("\0".join(self.table["emotion"]).encode())
+        return found.hexdigest()
+
+
+class PictureSet(ABC):
+    """A set of pictures.
+
+    Attributes:
+        name: The registry's name, and that of its folder (any case) below the data root.
+        title: Its full name.
+        access: How a user gets it, one sentence.
+        bundled: Where nothing has to be fetched: what it stands in for, such as ``MNIST``; empty for the thing itself.
+        generated: Whether metaser draws it itself.
+    """
+
+    name: str
+    title: str
+    access: str
+    bundled: str = ""
+    generated: bool = False
+
+    def folder(self, root: Path | None) -> Path | None:
+        """Its folder below ``root``; None when there is none.
+
+        Raises:
+            UserError: if the root cannot be read.
+        """
+        if root is None:
+            return None
+        try:
+            names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        except OSError as error:
+            raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
+        return next((root / name for name in names if name.lower() == self.name), None)
+
+    @abstractmethod
+    def load(self, folder: Path | None, progress: Progress | None = None) -> Pictures:
+        """All its pictures.
+
+        Args:
+            folder: Where it is; None for one that is bundled.
+            progress: Called with (pictures read, pictures in all).
+
+        Raises:
+            UserError: naming the file, if it is not what its owners distribute.
+        """
+
+    def pictures(
+        self, x: np.ndarray, classes: Sequence[str], drawers: Sequence[str], parts: Sequence[str], paths: Sequence[str]
+    ) -> Pictures:
+        """Pictures ``(pictures, 28, 28)`` uint8 with their table."""
+        rows = zip(paths, classes, drawers, parts, strict=True)
+        table = pd.DataFrame([(path, self.name, "", drawer, "", label, "", f"{self.name}/{path}", part)
+                              for path, label, drawer, part in rows], columns=[*COLUMNS, "domain"])  # fmt: skip
+        return Pictures(torch.from_numpy(np.ascontiguousarray(x)), table)
+
+
+def shrunk(picture: Image.Image) -> np.ndarray:
+    """A picture as ``(28, 28)`` uint8 of the same tones, by Lanczos's filter, as learn2learn's example has it."""
+    if picture.size != (SIDE, SIDE):
+        picture = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture.convert("L"), dtype=np.uint8)
