@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits (UCI, Alpaydin and Kaynak 1998), where there is no MNIST: 1797 handwritten digits of 8 × 8 pixels."""
+"""scikit-learn's bundled digits (UCI, Alpaydin and Kaynak 1998), where there is no MNIST: 1797 of them, 8 × 8 pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MNIST's training images (LeCun et al. 1998) as the tutorial uses them: the first 500 of each digit; 0 to 7 to train on, 8 and 9 not."""
+"""MNIST's training images (LeCun et al. 1998) as the tutorial uses them: the first 500 of each digit, 8 and 9 the target."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Omniglot (Lake, Salakhutdinov, Tenenbaum, Science 350, 2015): 1623 characters of 50 alphabets, each drawn by 20 people.
 
-1100 characters are trained on, 100 are for validation, 423 for the test, as in learn2learn's example; which is in
-``omniglot.csv``, once and for all, where that example shuffles them anew in every run. A character turned by 90, 180 or 270 degrees is
-another class (Vinyals et al. 2016), in the same part.
+1100 characters are trained on, 100 are for validation, 423 for the test, as in learn2learn's example; which is which is
+in ``omniglot.csv``, once and for all, where that example shuffles them anew in every run. A character turned by 90, 180 or
+270 degrees is another class (Vinyals et al. 2016), in the same part.
 """
 
 from __future__ import annotations

@@ -38,8 +38,10 @@ class Strokes(PictureSet):
         named = [(part, f"{part}{number:02}") for part, count in PARTS.items() for number in range(count)]
         rows = [(place, hand) for place in range(len(named)) for hand in range(HANDS)]
         x = np.stack([drawn(place, hand) for place, hand in rows])
-        return self.pictures(x, [named[place][1] for place, _ in rows], [f"{hand:02}" for _, hand in rows],
-                             [named[place][0] for place, _ in rows], [f"strokes#{place}.{hand}" for place, hand in rows])  # fmt: skip
+        parts, classes = ([named[place][column] for place, _ in rows] for column in (0, 1))
+        return self.pictures(
+            x, classes, [f"{hand:02}" for _, hand in rows], parts, [f"{place}.{hand}" for place, hand in rows]
+        )
 
 
 def drawn(character: int, hand: int) -> np.ndarray:
