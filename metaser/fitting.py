@@ -32,8 +32,8 @@ class Fitted:
 
     Attributes:
         epochs: That were gone through.
-        best: After which the loss on the held-out clips was smallest; 0 for before the first.
-        loss: That loss, in nats.
+        best: After which the loss on the held-out clips was smallest; 0 for before the first, the last one where none are held out.
+        loss: That loss, in nats; 0 where none are.
     """
 
     epochs: int
@@ -68,6 +68,8 @@ def fit(
     kept, held = hold_out(y.cpu().numpy(), settings.validation, seed, speakers)
     if settings.head == "prototypes":
         set_prototypes(network, x[kept], y[kept])
+    elif settings.head == "fresh":
+        redraw(network, seed)
     if frozen:
         represent: Any = network.represent
         with torch.no_grad():
@@ -79,6 +81,8 @@ def fit(
     )
 
     def held_out() -> float:
+        if not len(held):
+            return 0.0
         with torch.no_grad():
             return float(loss(x[held], y[held], None))
 
@@ -86,7 +90,8 @@ def fit(
     for epoch in range(1, settings.epochs + 1):
         order = torch.as_tensor(kept)[torch.randperm(len(kept), generator=rng)]
         for rows in batches(order, settings.batch):
-            found = loss(augmented(x[rows], settings, rng), y[rows], step)
+            clips = augmented(x[rows], settings, rng) if settings.augments else x[rows]
+            found = loss(clips, y[rows], step)
             for parameter, gradient in zip(
                 learned, torch.autograd.grad(found, learned, allow_unused=True), strict=True
             ):
@@ -97,7 +102,7 @@ def fit(
         now = held_out()
         if not np.isfinite(now):
             raise DivergedError(f"training on clips diverged in epoch {epoch}; lower max_lr", epoch)
-        if now < best:
+        if now < best or not len(held):
             best, at, weights = now, epoch, copy.deepcopy(network.state_dict())
         elif epoch - at >= settings.patience:
             break
@@ -146,6 +151,20 @@ def stretches(clips: int, size: int, most: int, rng: torch.Generator) -> torch.T
     return (place >= start) & (place < start + length)
 
 
+def redraw(network: nn.Module, seed: int) -> None:
+    """Gives the head new weights, as PyTorch draws a linear layer's.
+
+    Raises:
+        UserError: if it is no linear layer.
+    """
+    head = getattr(network, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise UserError("head: fresh needs a network with a linear head")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head.reset_parameters()
+
+
 def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     """Makes the head answer with −‖e − c‖² up to what all classes share: weight 2c, bias −‖c‖², c the mean embedding of a class.
 
@@ -176,6 +195,8 @@ def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = (
         UserError: if a class has one clip.
     """
     classes, counts = np.unique(y, return_counts=True)
+    if not share:
+        return np.arange(len(y)), np.arange(0)
     if counts.min() < 2:
         raise UserError("a class has one clip; to stop by held-out clips takes two at least")
     for kept, held in by_group(y, share, speakers, seed) if len(speakers) else ():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from metaser import config, engine
 from metaser.engine import Group, Outcome, Weights
 from metaser.engine.base import Clips
+from metaser.fitting import fit, seed_of
 from metaser.tasks import Task
 
 
@@ -85,8 +86,33 @@ class Learner(ABC):
         """θ, everything that the outer loop learns."""
         return list(self.model.parameters())
 
-    def prepare(self, sources: Sources) -> None:  # noqa: B027  (most have nothing to prepare)
-        """Called once, before training; for learners that look at all clips and not at tasks."""
+    def prepare(self, sources: Sources) -> None:
+        """Called once, before training, with all clips; pre-trains the network on them where the settings ask for it."""
+        if not self.settings.pretraining:
+            return
+        self.chosen = {}
+        labels = torch.tensor([sources.classes.index(name) for name in sources.emotions], device=sources.x.device)
+        for name, rows in self.stages(sources):
+            best = self.pretrain(sources.x[rows], labels[rows], len(sources.classes), seed_of(*self.parameters()))
+            self.chosen = {**self.chosen, f"epochs_{name}": best}
+
+    def stages(self, sources: Sources) -> Iterator[tuple[str, list[int]]]:
+        """The parts of the sources that are pre-trained on, one after another: name and rows."""
+        yield "all", list(range(len(sources.domains)))
+
+    def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
+        """Trains the network on some clips; the epoch whose weights were kept."""
+        assert self.settings.pretraining is not None, "it is asked only then"
+        head = getattr(self.model, "head", None)
+        if not isinstance(head, nn.Linear) or head.out_features == classes:
+            return fit(self.model, x, y, self.settings.pretraining, seed).best
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model.head = nn.Linear(head.in_features, classes).to(head.weight)
+        try:
+            return fit(self.model, x, y, self.settings.pretraining, seed).best
+        finally:
+            self.model.head = head
 
     def finish(self, task: Callable[[int], Task]) -> None:  # noqa: B027
         """Called once, after training, with tasks by number to choose by: of the sources, and of the test's shape."""

@@ -49,14 +49,14 @@ class OneAgainstRest(nn.Module):
 class MultiSER(Joint):
     """Class-wise multi-task pre-training on all sources; see `Learner` for the arguments."""
 
-    def pretrain(self, x: torch.Tensor, y: torch.Tensor, seed: int) -> int:
+    def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
         """Trains the encoder; the network's own head stays as it was drawn."""
         assert self.settings.pretraining is not None, "it is asked only then"
         head = self.model.get_submodule("head")
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                tasks = OneAgainstRest(self.model, int(y.max()) + 1).to(x.device)
+                tasks = OneAgainstRest(self.model, classes).to(x.device)
             return fit(tasks, x, y, self.settings.pretraining, seed, objective=tasks.loss).best
         finally:
             self.model.head = head

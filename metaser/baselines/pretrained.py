@@ -14,30 +14,11 @@ import torch
 from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.engine import Group
 from metaser.errors import UserError
-from metaser.fitting import fit, seed_of
 from metaser.tasks import Task
 
 
 class Joint(Learner):
     """Trained on all sources at once; see `Learner` for the arguments."""
-
-    def prepare(self, sources: Sources) -> None:
-        """Pre-trains the network, part by part."""
-        self.chosen = {}
-        labels = torch.tensor([sources.classes.index(name) for name in sources.emotions], device=sources.x.device)
-        for name, rows in self.stages(sources) if self.settings.pretraining else ():
-            seed = seed_of(*self.parameters())
-            done = self.pretrain(sources.x[rows], labels[rows], seed)
-            self.chosen = {**self.chosen, f"epochs_{name}": done}
-
-    def stages(self, sources: Sources) -> Iterator[tuple[str, list[int]]]:
-        """The parts of the sources that are trained on, one after another: name and rows."""
-        yield "all", list(range(len(sources.domains)))
-
-    def pretrain(self, x: torch.Tensor, y: torch.Tensor, seed: int) -> int:
-        """Trains on some clips; the epoch whose weights were kept."""
-        assert self.settings.pretraining is not None, "it is asked only then"
-        return fit(self.model, x, y, self.settings.pretraining, seed).best
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Refused.

@@ -72,7 +72,7 @@ class Fit(Section):
         base_lr: Where the learning rate is least.
         max_lr: Where it is largest; it goes up and down linearly between the two (Smith 2017, arXiv 1506.01186).
         cycle: Epochs from one least learning rate to the next.
-        validation: The share of the clips that are held out to stop by.
+        validation: The share of the clips that are held out to stop by; with 0 all are trained on, for all of the epochs.
         patience: Epochs without a smaller loss on these after which it ends; the weights are those of the smallest.
         layers: What is trained: ``all`` layers, or the ``dense`` ones, the rest frozen.
         noise: Standard deviation of Gaussian noise that is added to what is trained on, in the features' own units.
@@ -80,8 +80,8 @@ class Fit(Section):
         mask_bands: Coefficients in a row that are set to 0, at most; where and how many is random (SpecAugment: Park et al.,
             Interspeech 2019, arXiv 1904.08779).
         mask_frames: The same of frames.
-        head: What the last layer starts as: as it was ``trained``, or the ``prototypes`` of the clips, so that the first answers
-            are a Prototypical network's (Triantafillou et al., ICLR 2020, arXiv 1903.03096).
+        head: What the last layer starts as: as it was ``trained``; drawn anew (``fresh``); or the ``prototypes`` of the clips, so
+            that the first answers are a Prototypical network's (Triantafillou et al., ICLR 2020, arXiv 1903.03096).
     """
 
     epochs: Count = 100
@@ -89,14 +89,14 @@ class Fit(Section):
     base_lr: Rate = 2e-5
     max_lr: Rate = 1e-4
     cycle: Count = 10
-    validation: Annotated[Number, Field(gt=0, lt=1)] = 0.2
+    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.2
     patience: Count = 20
     layers: Literal["all", "dense"] = "all"
     noise: Annotated[Number, Field(ge=0, le=1e6)] = 0.0
     shift: Annotated[int, Field(ge=0, le=MOST)] = 0
     mask_bands: Annotated[int, Field(ge=0, le=MOST)] = 0
     mask_frames: Annotated[int, Field(ge=0, le=MOST)] = 0
-    head: Literal["trained", "prototypes"] = "trained"
+    head: Literal["trained", "fresh", "prototypes"] = "trained"
 
     @property
     def augments(self) -> bool:
@@ -132,7 +132,8 @@ class Algorithm(Section):
         model: Its own network.
         iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
         gaussian: Options of the Gaussian classifier.
-        pretraining: How baselines that are trained on the sources' clips, not on tasks, are trained before the outer loop.
+        pretraining: How the network is trained on the sources' clips, not on tasks, before the outer loop; where they have more
+            classes than it has outputs, with a last layer of its own, which is then dropped.
         tuning: When a task is tested, a copy is trained so on its support set, instead of adapting in inner steps.
         ensemble: So many networks, trained side by side from different initial weights; their probabilities are averaged.
     """
