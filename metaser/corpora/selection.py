@@ -149,12 +149,6 @@ def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
 def announce(selection: Selection, root: Path | None) -> None:
     """Says on standard error which speech is used, and in capitals when it is synthetic."""
     if selection.kind == "bundled":
-        print(
-            f"metaser: using {next(iter(selection.titles.values()))}, which need no fetching; not the paper's",
-            file=sys.stderr,
-        )
-        return
-    if selection.kind == "bundled":
         print(f"metaser: using {selection.collection}, which need no fetching and are not the paper's", file=sys.stderr)
         return
     if selection.kind == "synthetic":

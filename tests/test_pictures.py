@@ -1,0 +1,339 @@
+"""Pictures as tasks: Omniglot's and MNIST's own layouts, stand-ins, metric learners, and the two experiments."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY, toy_task
+from PIL import Image
+from test_algorithms import network, settings_of
+from test_commands import assert_refused, metaser
+from torch import nn
+from torch.nn import functional as F
+
+from metaser import learners
+from metaser.errors import UserError
+from metaser.pictures import PICTURES
+from metaser.pictures.mnist import IMAGES, LABELS, read_idx
+from metaser.pictures.omniglot import split
+from metaser.pictures.strokes import drawn
+
+OMNIGLOT, MNIST = REPOSITORY / "experiments" / "omniglot", REPOSITORY / "experiments" / "mnist"
+
+
+# --- Omniglot ---
+
+
+def png(seed: int, side: int = 105) -> bytes:
+    """A drawing as Omniglot has them: one bit a pixel, ink 0."""
+    ink = np.random.default_rng(seed).random((side, side)) > 0.1
+    buffer = io.BytesIO()
+    Image.fromarray(ink).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def drawings() -> dict[str, bytes]:
+    """A made-up Omniglot: every character has the same twenty drawings."""
+    pages = [png(seed) for seed in range(20)]
+    return {f"images_background/{character}/{number % 10000:04}_{drawer:02}.png": pages[drawer - 1]
+            for number, character in enumerate(split(), 1) for drawer in range(1, 21)}  # fmt: skip
+
+
+def zipped(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("images_background", "images_evaluation"):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            for path, content in files.items() if name == "images_background" else ():
+                archive.writestr(path, content)
+    return folder
+
+
+def test_the_split_is_a_partition_that_never_changes() -> None:
+    assert Counter(split().values()) == {"train": 1100, "validation": 100, "test": 423}
+    assert len({character.split("/")[0] for character in split()}) == 50
+    tested = [character for character, part in split().items() if part == "test"]
+    assert tested[:2] == ["Alphabet_of_the_Magi/character06", "Alphabet_of_the_Magi/character11"]
+
+
+def test_omniglot_is_read_from_its_archives_turned_four_ways(drawings: dict[str, bytes], tmp_path: Path) -> None:
+    pictures = PICTURES["omniglot"].load(zipped(tmp_path / "omniglot", drawings))
+    assert tuple(pictures.x.shape) == (4 * 20 * 1623, 28, 28)
+    assert pictures.x.dtype == torch.uint8
+    table = pictures.table
+    assert (table.groupby("emotion").size() == 20).all()
+    assert table.groupby("emotion")["domain"].nunique().max() == 1, "no class is in two parts"
+    plain = table["emotion"].str.split("@").str[0]
+    assert table.groupby(plain)["domain"].nunique().max() == 1, "nor is a turned character"
+    assert plain.nunique() == 1623
+    first = [pictures.x[row].numpy() for row in range(4)]
+    for turn in range(4):
+        assert (first[turn] == np.rot90(first[0], turn)).all()
+    drawing = Image.open(io.BytesIO(drawings[min(drawings)])).convert("L")
+    expected = 255 - np.asarray(drawing.resize((28, 28), Image.Resampling.LANCZOS))
+    assert (first[0] == expected).all(), "as learn2learn's example makes them small"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (lambda files: files.popitem(), ["32459 drawings, where Omniglot has 32460"]),
+        (lambda files: files.update({next(iter(files)): b"not a picture"}), ["cannot be read as PNG"]),
+        (lambda files: files.update({next(iter(files)): png(0, 64)}), ["64 × 64 pixels, not 105 × 105"]),
+        (lambda files: files.update({"images_background/Klingon/character01/0001_01.png": png(0)}), ["called Klingon/character01"]),
+    ],
+)  # fmt: skip
+def test_a_damaged_omniglot_is_named(
+    drawings: dict[str, bytes], tmp_path: Path, spoil: Callable[[dict[str, bytes]], object], parts: list[str]
+) -> None:
+    files = dict(drawings)
+    spoil(files)
+    folder = zipped(tmp_path / "omniglot", files)
+    with pytest.raises(UserError) as caught:
+        PICTURES["omniglot"].load(folder)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_an_archive_that_is_none_and_a_folder_without_any_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither images_background/ nor images_background.zip; fetch"):
+        PICTURES["omniglot"].load(tmp_path)
+    (tmp_path / "images_background.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(UserError, match=r"images_background.zip: cannot be read"):
+        PICTURES["omniglot"].load(tmp_path)
+
+
+def test_names_in_an_archive_that_are_not_omniglots_are_never_looked_at(
+    drawings: dict[str, bytes], tmp_path: Path
+) -> None:
+    evil = {"../../outside.png": png(1), "/etc/passwd": b"", "images_background/../../x.png": png(2)}
+    folder = zipped(tmp_path / "omniglot", {**drawings, **evil})
+    before = sorted(tmp_path.rglob("*"))
+    assert len(PICTURES["omniglot"].load(folder).x) == 4 * 20 * 1623
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is unpacked"
+
+
+# --- MNIST ---
+
+
+def idx(folder: Path, images: np.ndarray, labels: np.ndarray, packed: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in ((IMAGES, images), (LABELS, labels)):
+        content = (
+            struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+        )
+        (folder / f"{name}{'.gz' if packed else ''}").write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+def pack(folder: Path, name: str, content: bytes) -> None:
+    (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_mnist_is_the_first_500_of_each_digit(tmp_path: Path, packed: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(10), 520))
+    images = np.broadcast_to(np.arange(len(labels))[:, None, None] % 251, (len(labels), 28, 28))
+    pictures = PICTURES["mnist"].load(idx(tmp_path / "mnist", images, labels, packed))
+    assert pictures.table["emotion"].value_counts().to_dict() == {str(digit): 500 for digit in range(10)}
+    assert set(pictures.table.loc[pictures.table["domain"] == "target", "emotion"]) == {"8", "9"}
+    for digit in range(10):
+        rows = np.flatnonzero(pictures.table["emotion"] == str(digit))
+        assert (pictures.x[rows, 0, 0].numpy() == np.flatnonzero(labels == digit)[:500] % 251).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (lambda folder: (folder / f"{LABELS}.gz").unlink(), f"neither {LABELS} nor {LABELS}.gz"),
+        (lambda folder: (folder / f"{IMAGES}.gz").write_bytes(b"nonsense"), "cannot be read"),
+        (lambda folder: pack(folder, IMAGES, struct.pack(">4I", 0x803, 2**31, 28, 28)), "no IDX file"),
+        (lambda folder: pack(folder, IMAGES, struct.pack(">4I", 0x803, 60, 28, 28) + b"abc"), "less than"),
+        (lambda folder: pack(folder, LABELS, struct.pack(">2I", 0x801, 2) + b"abc"), "more than"),
+        (lambda folder: idx(folder, np.zeros((40, 28, 28)), np.zeros(40)), "40 images of 0, 500 are needed"),
+        (lambda folder: idx(folder, np.zeros((40, 28, 28)), np.zeros(41)), "do not belong together"),
+    ],
+)  # fmt: skip
+def test_a_damaged_mnist_is_named(tmp_path: Path, spoil: Callable[[Path], object], part: str) -> None:
+    folder = idx(tmp_path, np.zeros((5, 28, 28)), np.zeros(5))
+    spoil(folder)
+    with pytest.raises(UserError, match=part):
+        PICTURES["mnist"].load(folder)
+
+
+@pytest.mark.skipif(not os.environ.get("METASER_DATA"), reason="needs METASER_DATA with MNIST")
+def test_the_real_mnist_is_read() -> None:
+    folder = PICTURES["mnist"].folder(Path(os.environ["METASER_DATA"]))
+    if folder is None:
+        pytest.skip("no mnist in METASER_DATA")
+    images, labels = read_idx(folder, IMAGES, 3), read_idx(folder, LABELS, 1)
+    assert labels[:5].tolist() == [5, 0, 4, 1, 9], "MNIST begins so"
+    assert images[0].sum() == 27525
+
+
+# --- stand-ins ---
+
+
+def test_the_stand_ins_are_the_same_in_every_process_and_hands_differ() -> None:
+    assert (drawn(3, 7) == drawn(3, 7)).all()
+    same = [drawn(3, hand).astype(float) for hand in range(20)]
+    other = [drawn(4, hand).astype(float) for hand in range(20)]
+    within = np.mean([np.abs(one - two).mean() for one in same for two in same])
+    between = np.mean([np.abs(one - two).mean() for one in same for two in other])
+    assert 0 < within < between
+    digits = PICTURES["digits"].load(None)
+    assert tuple(digits.x.shape) == (1797, 28, 28)
+    assert digits.x.max() == 255
+
+
+# --- metric learners ---
+
+
+def task_of(seed: int = 0):
+    return toy_task(ways=3, shots=2, queries=3, seed=seed)
+
+
+def embedded(learner, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return learner.model(x)
+
+
+def test_a_matching_networks_probabilities_are_attention_over_cosines() -> None:
+    task = task_of()
+    learner = learners.build(settings_of("matching"), [network("tanh", task)])
+    support, query = embedded(learner, task.support_x), embedded(learner, task.query_x)
+    expected = np.zeros((len(query), 3))
+    for q, row in enumerate(query):
+        weights = np.exp([F.cosine_similarity(row, other, dim=0).item() for other in support])
+        for label, weight in zip(task.support_y.tolist(), weights / weights.sum(), strict=True):
+            expected[q, label] += weight
+    assert np.allclose(learner.predict(task).exp().numpy(), expected, atol=1e-6)
+
+
+def test_a_relation_networks_loss_is_squared_error_of_its_scores() -> None:
+    task = task_of()
+    learner = learners.build(settings_of("relation"), [network("tanh", task)])
+    support, query = embedded(learner, task.support_x), embedded(learner, task.query_x)
+    scores = torch.zeros(len(query), 3, dtype=query.dtype)
+    for label in range(3):
+        whole = support[task.support_y == label].sum(dim=0)
+        for q, row in enumerate(query):
+            with torch.no_grad():
+                scores[q, label] = torch.sigmoid(learner.relation(torch.cat([whole, row])))[0]  # type: ignore[attr-defined]
+    assert torch.allclose(learner.predict(task).sigmoid(), scores, atol=1e-6)
+    found = learner.meta_gradient(learner.engine.group([task]))
+    wanted = (scores - F.one_hot(task.query_y, 3)).square().mean()
+    assert found.losses[0] == pytest.approx(wanted.item(), rel=1e-6)
+    assert len(found.gradients) == len(list(learner.parameters())) > len(list(learner.model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["protonet", "matching", "relation"])
+def test_a_metric_learners_gradient_is_that_of_its_query_loss(name: str) -> None:
+    task = task_of()
+    learner = learners.build(settings_of(name), [network("tanh", task)])
+    found = learner.meta_gradient(learner.engine.group([task]))
+    for parameter, gradient in zip(learner.parameters(), found.gradients, strict=True):
+        place = np.unravel_index(int(gradient.abs().argmax()), gradient.shape)
+        losses = []
+        for step in (1e-6, -2e-6):
+            with torch.no_grad():
+                parameter[place] += step
+            losses.append(learner.meta_gradient(learner.engine.group([task])).losses[0])
+        with torch.no_grad():
+            parameter[place] += 1e-6
+        assert gradient[place].item() == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["protonet", "matching", "relation"])
+def test_a_metric_learner_does_not_mind_the_order_of_the_support_set(name: str) -> None:
+    task = task_of()
+    learner = learners.build(settings_of(name), [network("tanh", task)])
+    order = torch.randperm(len(task.support_y), generator=torch.Generator().manual_seed(1))
+    turned = type(task)(**{**vars(task), "support_x": task.support_x[order], "support_y": task.support_y[order]})
+    assert torch.allclose(learner.predict(task), learner.predict(turned), atol=1e-6)
+
+
+def test_a_network_may_be_pretrained_on_more_classes_than_it_answers() -> None:
+    task = task_of()
+    net = network("tanh", task)
+    fit = {"epochs": 2, "batch": 4, "validation": 0, "base_lr": 0.01, "max_lr": 0.01}
+    learner = learners.build(settings_of("maml", pretraining=fit), [net])
+    head, body = net.head, [p.clone() for name, p in net.named_parameters() if not name.startswith("head")]
+    before = head.weight.clone()  # type: ignore[operator, union-attr]
+    x = torch.cat([task.support_x, task.query_x])
+    names = [f"c{n % 5}" for n in range(len(x))]
+    learner.prepare(learners.Sources(x, names, ["aa"] * len(x), tuple(f"c{n}" for n in range(5))))
+    assert isinstance(net.head, nn.Linear)
+    assert net.head is head
+    assert torch.equal(net.head.weight, before)
+    after = [p for name, p in net.named_parameters() if not name.startswith("head")]
+    assert not all(torch.equal(a, b) for a, b in zip(body, after, strict=True))
+
+
+# --- the experiments, on their stand-ins ---
+
+TINY = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3", "seeds=[0]")
+
+
+def run(experiment: Path, variant: str, results: Path, *settings: str, data: object = None):
+    chosen = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+    return metaser("run", experiment, "--variant", variant, "--results", results, *chosen, data=data)
+
+
+def test_omniglots_experiment_runs_on_invented_characters(tmp_path: Path) -> None:
+    result = run(OMNIGLOT, "fc", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "SYNTHETIC" in result.stderr
+    folder = tmp_path / "omniglot" / "fc" / "synthetic"
+    page = (folder / "table.md").read_text()
+    for part in (
+        "SYNTHETIC",
+        "FOMAML − MAML: accuracy",
+        "776 and 767 were right (Fisher's exact test, p = 0.28)",
+        "23617.3",
+    ):
+        assert part in page
+    tasks = pd.read_csv(folder / "tasks.csv")
+    assert set(tasks["algorithm"]) == {"fomaml", "maml", "protonet", "matching", "relation"}
+    assert not [column for column in tasks if column.startswith("recall_")], "classes differ from task to task"
+    assert not (folder / "confusion.csv").exists()
+    again = metaser("render", OMNIGLOT, folder)
+    assert again.returncode == 0, again.stderr
+
+
+def test_mnists_experiment_runs_on_the_bundled_digits_and_says_so(tmp_path: Path) -> None:
+    shorter = [f"algorithms.{name}.pretraining.epochs=1" for name in ("fine-tuned", "maml", "protonet")]
+    few = ("compare=[scratch, fine-tuned, maml, protonet]", "model.name=omniglot-fc", "evaluation.queries=20",
+           "evaluation.min_queries=20", *shorter)  # fmt: skip
+    result = run(MNIST, "alike", tmp_path, *few)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "mnist" / "alike" / "bundled" / "table.md").read_text()
+    assert "This is not MNIST" in page
+    assert "MAML − fine-tuned, all layers" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        (["data.pictures=[omniglott]"], ["data.pictures: unknown set 'omniglott'", "did you mean 'omniglot'?"]),
+        (["data.pictures=[omniglot]"], ["METASER_DATA is not set", "no folder 'omniglot'", "images_background.zip"]),
+        (["features.recipe=fmaml"], ["pictures have none but {recipe: pixels}"]),
+        (["data.targets=[tset]"], ["data.targets: no domain 'tset'", "did you mean 'test'?"]),
+        (["data.collections={a: {corpora: [emodb]}}"], ["collections of corpora, or sets of pictures"]),
+        (["tasks.shots=18"], ["18 support + 5 query clips"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
+    assert_refused(run(OMNIGLOT, "fc", tmp_path, *settings), *parts)
