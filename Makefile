@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist notebooks bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -68,6 +68,9 @@ exp-fmaml-20shot: $(READY)  ## F-MAML, Table 4 (20-shot)
 exp-fmaml-ablations: $(READY)  ## F-MAML's choices, one by one
 	$(RUN) experiments/fmaml --variant ablations --protocol strict
 	$(RUN) experiments/fmaml --variant borrowed --protocol strict
+
+exp-fmaml-metric: $(READY)  ## Prototypical, Matching and Relation networks beside F-MAML, 5-shot
+	$(RUN) experiments/fmaml --variant metric
 
 exp-fmaml-best: $(READY)  ## the best we have, 5-, 10- and 20-shot
 	for shots in 5 10 20; do \
@@ -124,6 +127,19 @@ exp-metaser-search: $(READY)  ## normalisation, augmentation, learning rates, ch
 
 exp-metaser-full: $(READY)  ## with the paper's own length: 10,000 episodes, 1,000 and 2,500 epochs; days on 2 cores, resumable
 	$(RUN) experiments/metaser --variant full
+
+exp-omniglot: $(READY)  ## FOMAML against MAML on Omniglot, and metric learners: the report's table, convolutions, 1-shot (resumable)
+	for variant in fc fc-5way-1shot cnn cnn-5way-1shot; do $(RUN) experiments/omniglot --variant $$variant || exit $$?; done
+
+exp-omniglot-full: $(READY)  ## the same with five seeds everywhere, 20-way too
+	for variant in fc fc-5way-1shot cnn cnn-5way-1shot cnn-20way-1shot cnn-20way-5shot; do \
+	  $(RUN) experiments/omniglot --variant $$variant --set seeds=[42,43,44,45,46] || exit $$?; done
+
+exp-mnist: $(READY)  ## the tutorial's hands-on: fine-tuning, MAML and metric learners on digits
+	for variant in alike tutorial; do $(RUN) experiments/mnist --variant $$variant || exit $$?; done
+
+notebooks: $(READY)  ## run the notebooks, outputs and all
+	$(BIN)/jupyter execute --inplace --timeout=1800 notebooks/*.ipynb
 
 bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
 	$(BIN)/metaser bench --results '$(RESULTS)'

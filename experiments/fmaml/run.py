@@ -17,7 +17,8 @@ from metaser.reporting.results import KEYS, Finished, read_results, write_csv
 NAMES = {
     "fmaml": "F-MAML", "maml": "MAML, all classes alike", "supervised": "supervised, support only",
     "zero-shot": "supervised, other languages", "tuned-head": "… head fine-tuned", "tuned-all": "… all fine-tuned",
-    "protonet": "Prototypical network", "classical": "classical (LR × LDA)",
+    "protonet": "Prototypical network", "matching": "Matching network", "relation": "Relation network",
+    "classical": "classical (LR × LDA)",
     "best": "best (adapted Gaussian)", "best-inductive": "best, inductive",
 }  # fmt: skip
 PAPER_NAMES = {"fmaml": "F-MAML", "maml": "MAML", "supervised": "Supervised"}

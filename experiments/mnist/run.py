@@ -77,8 +77,8 @@ def table(finished: Finished, paper: pd.DataFrame, tests: pd.DataFrame, names: d
     ]
     parts += [
         f"{len(settings.seeds)} seeds, each with its own initial weights, training tasks and {settings.evaluation.tasks} test "
-        f"task(s) of 2 × {settings.tasks.shots} support and up to 2 × {settings.evaluation.queries} query images. Mean ± half width "
-        "of the 95 % interval over seeds.",
+        f"task(s) of 2 × {settings.tasks.shots} support and up to 2 × {settings.evaluation.queries} query images. Mean ± half "
+        "width of the 95 % interval over seeds.",
         tables.markdown(["", "accuracy, %", "tutorial's one run, %"], lines),
         claims(tests, CLAIMED, "points", {"accuracy": "accuracy"}, finished.targets, names), NOTE,
     ]  # fmt: skip
