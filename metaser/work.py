@@ -20,7 +20,6 @@ from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
 from metaser.tasks import Sampler, SpeechTasks
-from metaser.tasks.dataset import floating
 from metaser.training import train
 
 #: The metrics of the test curve.
@@ -205,4 +204,4 @@ class Work:
         domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
         features = normalise(self.features, "language") if self.by_support else self.features
         classes = (*self.samplers[""].emotions, *self.settings.tasks.fixed)
-        return Sources(floating(features.x[rows]), emotions, domains, classes)
+        return Sources(features.x[rows], emotions, domains, classes)

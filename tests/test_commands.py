@@ -602,14 +602,14 @@ def test_make_says_what_is_missing_in_one_line(tmp_path: Path, python: str | Non
     assert not (tmp_path / ".venv").exists()
 
 
-JOINT = '''"""Joint training: the query gradient without any adaptation."""
+PLAIN = '''"""Joint training: the query gradient without any adaptation."""
 
 from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
 
 
-class Joint(FOMAML):
+class Plain(FOMAML):
     """The whole of a new algorithm."""
 
     def meta_gradient(self, group: Group) -> MetaGradient:
@@ -622,16 +622,16 @@ def test_a_new_algorithm_is_one_new_file_and_one_line_and_runs_by_the_command(tm
     """In a copy of the package: a file beside the others and its registration, then the unchanged experiment."""
     copy = tmp_path / "metaser"
     shutil.copytree(REPOSITORY / "metaser", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "algorithms" / "joint.py").write_text(JOINT)
+    (copy / "algorithms" / "plain.py").write_text(PLAIN)
     registry = copy / "algorithms" / "__init__.py"
     registry.write_text(
-        registry.read_text() + '\nfrom metaser.algorithms.joint import Joint\nALGORITHMS["joint"] = Joint\n'
+        registry.read_text() + '\nfrom metaser.algorithms.plain import Plain\nALGORITHMS["plain"] = Plain\n'
     )
-    arguments = small(tmp_path / "results", "algorithms.fmaml.name=joint", "data.targets=[x-dor]")
+    arguments = small(tmp_path / "results", "algorithms.fmaml.name=plain", "data.targets=[x-dor]")
     variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
     result = subprocess.run([sys.executable, "-m", "metaser", *map(str, arguments)], cwd=tmp_path, env=variables,
                             capture_output=True, text=True, check=False)  # fmt: skip
     assert result.returncode == 0, result.stderr
     facts = json.loads((tmp_path / "results" / "fmaml" / "5shot" / "synthetic" / "run.json").read_text())
-    assert {settings["algorithms"]["fmaml"]["name"] for settings in facts["settings"].values()} == {"joint"}
-    assert_refused(run(tmp_path / "results", "algorithms.fmaml.name=joint"), "unknown name 'joint'")
+    assert {settings["algorithms"]["fmaml"]["name"] for settings in facts["settings"].values()} == {"plain"}
+    assert_refused(run(tmp_path / "results", "algorithms.fmaml.name=plain"), "unknown name 'plain'")

@@ -95,7 +95,8 @@ def test_ensure_writes_what_scan_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, render in plan.items():
         info = soundfile.info(folder / name)
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
-        np.testing.assert_allclose(soundfile.read(folder / name)[0], render()[0], atol=1 / 32768)
+        # Written in steps of 1/32767, read in steps of 1/32768: half a step of rounding, and up to one for the difference.
+        np.testing.assert_allclose(soundfile.read(folder / name)[0], render()[0], atol=1.5 / 32768)
     assert Synthetic().ensure(lambda done, total: pytest.fail("made twice")) == folder
 
 
@@ -128,7 +129,7 @@ BUILD = """
 import os, signal, sys
 from metaser.corpora import generated, synthetic
 plan = synthetic.Synthetic().plan()
-plan = {name: plan[name] for name in list(plan)[::90]}
+plan = {name: plan[name] for name in list(plan)[:: len(plan) // 24]}
 def progress(done, total):
     if sys.argv[1] == "die" and done == 5:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -23,6 +23,7 @@ from metaser.engine import Group, Outcome, Weights
 from metaser.engine.base import Clips
 from metaser.fitting import fit, seed_of
 from metaser.tasks import Task
+from metaser.tasks.dataset import floating
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Sources:
     """All clips that a model may be trained on.
 
     Attributes:
-        x: ``(clips, coefficients, frames)``.
+        x: ``(clips, coefficients, frames)``; bytes, where they are pictures (`metaser.tasks.dataset.floating`).
         emotions: One class name per clip.
         domains: One language or corpus per clip.
         classes: All classes, in the order of the outputs where it is fixed.
@@ -93,7 +94,9 @@ class Learner(ABC):
         self.chosen = {}
         labels = torch.tensor([sources.classes.index(name) for name in sources.emotions], device=sources.x.device)
         for name, rows in self.stages(sources):
-            best = self.pretrain(sources.x[rows], labels[rows], len(sources.classes), seed_of(*self.parameters()))
+            best = self.pretrain(
+                floating(sources.x[rows]), labels[rows], len(sources.classes), seed_of(*self.parameters())
+            )
             self.chosen = {**self.chosen, f"epochs_{name}": best}
 
     def stages(self, sources: Sources) -> Iterator[tuple[str, list[int]]]:

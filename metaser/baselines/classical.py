@@ -21,6 +21,7 @@ from metaser.baselines.linear import utterance_statistics
 from metaser.engine import Group
 from metaser.errors import UserError
 from metaser.tasks import Task
+from metaser.tasks.dataset import floating
 
 #: Strength of the logistic regression's L2 penalty (1/C), as `metaser.baselines.linear.predict` has it.
 PENALTY = 1.0
@@ -70,5 +71,5 @@ class Classical(Learner):
 
 def flat(x: torch.Tensor) -> np.ndarray:
     """``(clips, features)`` float64 of ``(clips, coefficients, frames)``: as they are where there is one frame."""
-    values = x.detach().cpu()
+    values = floating(x.detach().cpu())
     return values[:, :, 0].double().numpy() if values.shape[2] == 1 else utterance_statistics(values)

@@ -130,11 +130,7 @@ class Corpus(ABC):
 
     def folder(self, root: Path) -> Path | None:
         """The corpus's folder below ``root``: its name in any case; None when there is none."""
-        try:
-            names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry))
-        except OSError as error:
-            raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
-        return next((root / name for name in names if name.lower() == self.name), None)
+        return folder_below(root, self.name)
 
     def locate(self, root: Path | None, progress: Progress | None = None) -> Path | None:
         """Where the corpus is, or None: below the data root, or (a generated one) in the cache, made first if need be.
@@ -201,6 +197,19 @@ class Corpus(ABC):
             one, two = scan.twice[0]
             raise UserError(f"{one} and {two}: the same clip is there twice; remove one{more}")
         return scan.table
+
+
+def folder_below(root: Path, name: str) -> Path | None:
+    """The folder of that name, in any case, below the data root; None when there is none.
+
+    Raises:
+        UserError: if the root cannot be read.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry))
+    except OSError as error:
+        raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
+    return next((root / found for found in names if found.lower() == name), None)
 
 
 def audio_files(folder: Path) -> list[PurePosixPath]:

@@ -9,6 +9,7 @@ from metaser.corpora import CORPORA, locate
 from metaser.corpora.base import Corpus
 from metaser.corpora.verify import Count, Holding, Report, inventory, verify
 from metaser.errors import UserError, plain
+from metaser.pictures import PICTURES, PictureSet
 from metaser.progress import progress
 
 
@@ -19,7 +20,16 @@ def listing(root: Path | None) -> str:
         UserError: if the data root cannot be read.
     """
     where = f"Data root: {root}" if root else "Data root: none; set METASER_DATA to a folder with one folder per corpus"
-    return "\n".join([where, *(entry(holding) for holding in inventory(root))])
+    pictures = (pictured(entry, root) for entry in PICTURES.values())
+    return "\n".join([where, *(entry(holding) for holding in inventory(root)), *pictures])
+
+
+def pictured(pictures: PictureSet, root: Path | None) -> str:
+    """One set of pictures of the listing, in three lines."""
+    folder = pictures.folder(root)
+    state = f"there: {folder}" if folder else f"not there: put it in a folder '{pictures.name}' below the data root"
+    return (f"\n{pictures.name:10} {pictures.title} (pictures)\n{'':10} {'built in' if pictures.bundled else state}\n"
+            f"{'':10} {pictures.access}")  # fmt: skip
 
 
 def entry(holding: Holding) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from metaser.corpora.base import COLUMNS, Progress
-from metaser.errors import UserError
+from metaser.corpora.base import COLUMNS, Progress, folder_below
 
 #: Height and width of every picture, in pixels.
 SIDE = 28
@@ -65,13 +63,7 @@ class PictureSet(ABC):
         Raises:
             UserError: if the root cannot be read.
         """
-        if root is None:
-            return None
-        try:
-            names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-        except OSError as error:
-            raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
-        return next((root / name for name in names if name.lower() == self.name), None)
+        return None if root is None else folder_below(root, self.name)
 
     @abstractmethod
     def load(self, folder: Path | None, progress: Progress | None = None) -> Pictures:

@@ -214,6 +214,8 @@ class Finished:
             self.collection: str = facts["data"]["collection"]
             titles: dict[str, str] = facts["data"]["domains"]
             self.emotions: dict[str, dict[str, int]] = facts["data"].get("emotions", {})
+            if not all(isinstance(part, dict) for part in (titles, self.emotions, *self.emotions.values())):
+                raise TypeError("its data are no mappings")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
         self.titles = titles
