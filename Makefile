@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 SET ?=
 PROTOCOL ?=
 RESULTS ?= results
-PYTEST ?= -n 2 --dist loadfile
+PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s)')
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +25,27 @@ settings.load_profile("metaser")
 torch.set_num_threads(1)
 
 
+#: The files that take longest; two processes that share the files out end together if these do not come last.
+LONG = (
+    "test_commands.py", "test_checkpoint.py", "test_hostile_own.py", "test_sweep.py", "test_ranks.py", "test_modifications.py",
+    "test_hostile.py", "test_scaling.py", "test_metaser.py", "test_pictures.py", "test_notebooks.py", "test_bench.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first; within a file the order stays."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session, so that the synthetic corpus is made once and the user's cache is left alone."""
-    folder = tmp_path_factory.mktemp("cache")
+    """One cache for the whole session, so that the synthetic corpus is made once and the user's cache is left alone.
+
+    Test processes that share the work share it, too: whoever writes into it writes whole files or nothing.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    folder.mkdir(exist_ok=True)
     patch = pytest.MonkeyPatch()
     patch.setenv("METASER_CACHE", str(folder))
     yield folder
