@@ -113,7 +113,7 @@ def render(
     Example: metaser render experiments/fmaml results/fmaml/5shot/real
     """
     from metaser.loading import load
-    from metaser.reporting.results import Finished
+    from metaser.reporting.finished import Finished
     from metaser.reporting.tables import read_paper
 
     module, paper = load(experiment), read_paper(experiment / "paper.csv")

@@ -35,6 +35,7 @@ from metaser.profiling import profiled
 from metaser.progress import progress
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
+from metaser.reporting.finished import Finished
 from metaser.study import Study
 from metaser.work import CellResult, Work
 
@@ -188,7 +189,7 @@ class Run:
             self.ranks.tell(None)
             yield folder
 
-    def carry_out(self, render: Callable[[results.Finished, pd.DataFrame], None]) -> None:
+    def carry_out(self, render: Callable[[Finished, pd.DataFrame], None]) -> None:
         """All of an experiment: trains and tests every cell, writes the CSV files, has plots and ``table.md`` made, shows it.
 
         Args:
@@ -199,7 +200,7 @@ class Run:
             if not self.ranks.first:
                 return
             self.write(folder)
-            render(results.Finished(folder), self.paper)
+            render(Finished(folder), self.paper)
         print((self.results.final / "table.md").read_text(encoding="utf-8"))
         pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.pace().items())
         if pace:  # else no method has an outer loop

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from metaser import config
 from metaser.errors import DivergedError, UserError
+from metaser.models import seeded
 from metaser.tasks.splits import by_class, by_group
 
 #: The loss of a network's answers to clips ``(clips, coefficients, frames)`` with labels ``(clips,)``, and the number of the step;
@@ -81,12 +83,11 @@ def fit(
     )
 
     def held_out() -> float:
-        if not len(held):
-            return 0.0
         with torch.no_grad():
             return float(loss(x[held], y[held], None))
 
-    best, at, epoch, weights, step = held_out(), 0, 0, copy.deepcopy(network.state_dict()), 0
+    best, at, epoch, step = held_out() if len(held) else 0.0, 0, 0, 0
+    weights = copy.deepcopy(network.state_dict()) if len(held) else {}
     for epoch in range(1, settings.epochs + 1):
         order = torch.as_tensor(kept)[torch.randperm(len(kept), generator=rng)]
         for rows in batches(order, settings.batch):
@@ -99,14 +100,18 @@ def fit(
             optimiser.step()
             rates.step()
             step += 1
+        if not len(held):
+            at = epoch
+            continue
         now = held_out()
         if not np.isfinite(now):
             raise DivergedError(f"training on clips diverged in epoch {epoch}; lower max_lr", epoch)
-        if now < best or not len(held):
+        if now < best:
             best, at, weights = now, epoch, copy.deepcopy(network.state_dict())
         elif epoch - at >= settings.patience:
             break
-    network.load_state_dict(weights)
+    if len(held):
+        network.load_state_dict(weights)
     return Fitted(epoch, at, best)
 
 
@@ -151,18 +156,36 @@ def stretches(clips: int, size: int, most: int, rng: torch.Generator) -> torch.T
     return (place >= start) & (place < start + length)
 
 
+@contextmanager
+def keeping_head(network: nn.Module) -> Iterator[nn.Module]:
+    """The network's last layer, which is put back at the end, whatever stood in for it meanwhile."""
+    head = network.get_submodule("head")
+    try:
+        yield head
+    finally:
+        network.head = head
+
+
+def linear_head(network: nn.Module, wanted: str) -> nn.Linear:
+    """The network's last layer.
+
+    Raises:
+        UserError: naming what wants it, if it is not linear.
+    """
+    head = getattr(network, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise UserError(f"head: {wanted} needs a network with a linear head")
+    return head
+
+
 def redraw(network: nn.Module, seed: int) -> None:
     """Gives the head new weights, as PyTorch draws a linear layer's.
 
     Raises:
         UserError: if it is no linear layer.
     """
-    head = getattr(network, "head", None)
-    if not isinstance(head, nn.Linear):
-        raise UserError("head: fresh needs a network with a linear head")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head.reset_parameters()
+    with seeded(seed):
+        linear_head(network, "fresh").reset_parameters()
 
 
 def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -173,19 +196,14 @@ def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None
     Raises:
         UserError: if the network's head is no linear layer.
     """
-    head = getattr(network, "head", None)
-    if not isinstance(head, nn.Linear):
-        raise UserError("head: prototypes needs a network with a linear head")
-    network.head = nn.Identity()
-    try:
-        with torch.no_grad():
-            embedded = network(x)
-            for label in y.unique():
-                prototype = embedded[y == label].mean(dim=0)
-                head.weight[label] = 2 * prototype
-                head.bias[label] = -prototype.square().sum()
-    finally:
-        network.head = head
+    head = linear_head(network, "prototypes")
+    with keeping_head(network), torch.no_grad():
+        network.head = nn.Identity()
+        embedded = network(x)
+        for label in y.unique():
+            prototype = embedded[y == label].mean(dim=0)
+            head.weight[label] = 2 * prototype
+            head.bias[label] = -prototype.square().sum()
 
 
 def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ it has continuous second derivatives everywhere (`config.Engine.curvature` asks)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -308,6 +309,13 @@ def build(name: str, input_shape: tuple[int, int], outputs: int, seed: int) -> n
     """
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}; {nearest(name, MODELS)}")
+    with seeded(seed):
+        return MODELS[name](input_shape, outputs)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Weights that are drawn in here depend on the seed alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name](input_shape, outputs)
+        yield

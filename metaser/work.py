@@ -15,7 +15,7 @@ from metaser.algorithms.base import Learner, Sources
 from metaser.cells import Cell, Cells
 from metaser.checkpoint import Checkpoints, digest
 from metaser.errors import DivergedError
-from metaser.evaluation import evaluate, mean_interval
+from metaser.evaluation import Scores, evaluate, mean_interval
 from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
@@ -117,8 +117,7 @@ class Work:
             DivergedError: if adapting to a task leaves the numbers.
         """
         settings, cell = self.settings, self.cell
-        seen = evaluate(self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks, self.workers,
-                        by_class=bool(settings.data.emotions))  # fmt: skip
+        seen = self.ask(self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks)
         if not all(map(math.isfinite, seen.tasks["loss"])):
             raise DivergedError(f"{cell.algorithm}, {target}, seed {cell.seed}: adapting to a test task diverged; "
                                 f"lower algorithms.{cell.algorithm}.inner_lr", settings.training.iterations)  # fmt: skip
@@ -151,10 +150,12 @@ class Work:
 
     def look(self, learner: Learner, target: str, split: str, iteration: int, tasks: SpeechTasks | None = None) -> None:
         """Tests a learner on a few tasks, for a curve."""
-        asked = tasks or self.monitors[target]
-        seen = evaluate(learner, asked, self.settings.training.monitor_tasks, self.workers,
-                        by_class=bool(self.settings.data.emotions)).tasks  # fmt: skip
+        seen = self.ask(learner, tasks or self.monitors[target], self.settings.training.monitor_tasks).tasks
         self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED})
+
+    def ask(self, learner: Learner, tasks: SpeechTasks, count: int) -> Scores:
+        """Scores of the first tasks of a stream, with those of single classes where all tasks have the same ones."""
+        return evaluate(learner, tasks, count, self.workers, by_class=bool(self.settings.data.emotions))
 
     def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
         """A row per metric; none where a curve has left the numbers."""

@@ -28,7 +28,8 @@ from metaser.bench.measure import ROUNDS
 from metaser.bench.summary import median_interval, summarise
 from metaser.bench.workloads import METHODS, WORKLOADS, Cell, Method, features, quick
 from metaser.errors import UserError
-from metaser.reporting.results import KEYS, SUMMARY, read_results
+from metaser.reporting.finished import read_results
+from metaser.reporting.results import KEYS, SUMMARY
 
 SMALL = {name: quick(workload) for name, workload in WORKLOADS.items()}
 

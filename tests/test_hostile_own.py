@@ -36,7 +36,7 @@ from metaser.errors import UserError
 from metaser.experiment import Going, Run
 from metaser.loading import load
 from metaser.reporting import plots, trends
-from metaser.reporting.results import Finished
+from metaser.reporting.finished import Finished
 from metaser.reporting.tables import read_paper
 from metaser.training import Position
 

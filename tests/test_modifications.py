@@ -13,7 +13,7 @@ from test_commands import Result, assert_refused, metaser
 
 from metaser.errors import UserError
 from metaser.reporting import trends
-from metaser.reporting.results import Finished
+from metaser.reporting.finished import Finished
 from metaser.study import Study
 
 MODIFICATIONS = REPOSITORY / "experiments" / "modifications"

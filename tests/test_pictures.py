@@ -22,7 +22,7 @@ from test_commands import assert_refused, metaser
 from torch import nn
 from torch.nn import functional as F
 
-from metaser import learners
+from metaser import fitting, learners
 from metaser.errors import UserError
 from metaser.pictures import PICTURES
 from metaser.pictures.mnist import IMAGES, LABELS, read_idx
@@ -280,6 +280,27 @@ def test_a_network_may_be_pretrained_on_more_classes_than_it_answers() -> None:
     assert torch.equal(net.head.weight, before)
     after = [p for name, p in net.named_parameters() if not name.startswith("head")]
     assert not all(torch.equal(a, b) for a, b in zip(body, after, strict=True))
+
+
+@pytest.mark.parametrize("name", ["protonet", "matching", "relation"])
+def test_a_metric_learners_embedding_is_pretrained_below_a_last_layer(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of()
+    fit = {"epochs": 1, "batch": 4, "validation": 0, "base_lr": 0.01, "max_lr": 0.01}
+    learner = learners.build(settings_of(name, pretraining=fit), [network("tanh", task)])
+    answers = []
+
+    def spied(net: nn.Module, x: torch.Tensor, *more: object):
+        answers.append(net(x).shape)
+        return fitting.fit(net, x, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("metaser.algorithms.base.fit", spied)
+    x = torch.cat([task.support_x, task.query_x])
+    classes = tuple(f"c{n}" for n in range(5))
+    learner.prepare(learners.Sources(x, [classes[n % 5] for n in range(len(x))], ["aa"] * len(x), classes))
+    assert answers == [(len(x), 5)], "a logit per class, not the embedding itself"
+    assert isinstance(learner.model.head, nn.Identity)
 
 
 # --- the experiments, on their stand-ins ---

@@ -11,8 +11,9 @@ from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import plots, tables, trends
 from metaser.reporting.claims import NOTE, claims
+from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
-from metaser.reporting.results import KEYS, Finished, read_results, write_csv
+from metaser.reporting.results import write_csv
 
 NAMES = {
     "fmaml": "F-MAML", "maml": "MAML, all classes alike", "supervised": "supervised, support only",
@@ -45,11 +46,8 @@ def run(run: Run) -> None:
 def render(finished: Finished, paper: pd.DataFrame) -> None:
     """Draws the plots and writes ``paired.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
     folder, guess, says = finished.folder, finished.constant_answer(), caption(finished)
-    scores = read_results(folder / "tasks.csv", (*KEYS, "seed", "corpus", "task"))
-    tests = paired(scores)
+    tests, names = paired(finished.scores), finished.names(NAMES)
     write_csv(tests, folder / "paired.csv")
-    order = finished.first.compare or finished.first.algorithms  # run.json sorts the keys of the latter
-    names = {label: NAMES.get(label, label) for label in order}
     shown = {label: name for label, name in names.items() if label in CONVERGING} or names
     for metric, what in (("loss", "query loss (nats)"), ("accuracy", "query accuracy, all classes")):
         trends.trends(
@@ -63,7 +61,7 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
     confusions = finished.confusions()
     drawn = {key: counts for key, counts in confusions.items() if key[0].split(", ")[1] in shown}
     plots.confusions(drawn or confusions, says, folder / "confusion.png")
-    write_text(folder / "table.md", table(finished, paper, scores, tests, names))
+    write_text(folder / "table.md", table(finished, paper, tests, names))
 
 
 def metrics(finished: Finished) -> dict[str, str]:
@@ -75,19 +73,18 @@ def metrics(finished: Finished) -> dict[str, str]:
 
 def caption(finished: Finished) -> str:
     """What the numbers are of; synthetic data are never shown without that word."""
-    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
-    return f"F-MAML and its baselines, {finished.first.tasks.shots}-shot, {kind}: each language left out in turn"
+    return (
+        f"F-MAML and its baselines, {finished.first.tasks.shots}-shot, {finished.what}: each language left out in turn"
+    )
 
 
-def table(
-    finished: Finished, paper: pd.DataFrame, scores: pd.DataFrame, tests: pd.DataFrame, names: dict[str, str]
-) -> str:
+def table(finished: Finished, paper: pd.DataFrame, tests: pd.DataFrame, names: dict[str, str]) -> str:
     """``table.md``: ours per protocol, the paper's claims and ours as paired tests, then the paper's numbers."""
     fixed = {f"recall_{name}": f"recall of {name} (fixed)" for name in finished.first.tasks.fixed}
     shown = {**metrics(finished), "macro_f1": "macro-F1, all classes", "uar": "UAR, all classes", **fixed}
     everything, emotions = finished.constant_answer()
     parts = [f"# {caption(finished)}", about(finished)]
-    summary, titles = pd.concat([finished.summary, over_languages(scores)]), finished.targets
+    summary, titles = pd.concat([finished.summary, over_languages(finished.scores)]), finished.targets
     if len(titles) > 1:
         titles = {**titles, MEAN: "mean"}
     for protocol, settings in finished.settings.items():

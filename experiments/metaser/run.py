@@ -15,9 +15,10 @@ from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
+from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
-from metaser.reporting.results import KEYS, Finished, read_results, write_csv
-from metaser.reporting.trends import crossing
+from metaser.reporting.results import write_csv
+from metaser.reporting.trends import crossing, curve
 
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",
@@ -40,9 +41,8 @@ def run(run: Run) -> None:
 def render(finished: Finished, _: pd.DataFrame) -> None:
     """Draws the plots and writes ``paired.csv``, ``crossings.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
     folder, says = finished.folder, caption(finished)
-    tests = paired(read_results(folder / "tasks.csv", (*KEYS, "seed", "corpus", "task")))
+    tests, names = paired(finished.scores), finished.names(NAMES)
     write_csv(tests, folder / "paired.csv")
-    names = {label: NAMES.get(label, label) for label in finished.first.compare or finished.first.algorithms}
     curves = finished.metrics[finished.metrics["split"] == "fraction"]
     crossings = overtaken(curves, names)
     if len(curves):
@@ -53,7 +53,7 @@ def render(finished: Finished, _: pd.DataFrame) -> None:
             marks.setdefault((row["protocol"], row["target"]), {})[f"past {names[row['against']]}"] = row["fraction"]
         plots.curves(curves, "macro_f1", ("target's training part that is used, %", "macro-F1"), finished.targets, shown, says,
                      folder / "fractions.png", marks)  # fmt: skip
-    confusions = {(f"{key[0]}", key[1]): counts for key, counts in finished.confusions().items()
+    confusions = {key: counts for key, counts in finished.confusions().items()
                   if key[0].split(", ")[1] in ("metaser", "best")}  # fmt: skip
     plots.confusions(confusions or finished.confusions(), says, folder / "confusion.png")
     write_text(folder / "table.md", table(finished, tests, names, crossings))
@@ -61,8 +61,7 @@ def render(finished: Finished, _: pd.DataFrame) -> None:
 
 def caption(finished: Finished) -> str:
     """What the numbers are of; synthetic data are never shown without that word."""
-    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
-    return f"MetaSER and its baselines, {len(finished.first.data.emotions)} emotions, {kind}"
+    return f"MetaSER and its baselines, {len(finished.first.data.emotions)} emotions, {finished.what}"
 
 
 def table(finished: Finished, tests: pd.DataFrame, names: dict[str, str], crossings: pd.DataFrame) -> str:
@@ -134,9 +133,8 @@ def sources(joined: str) -> str:
 def overtaken(curves: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     """Where MetaSER's macro-F1 overtakes each other method's for good as the target's training part grows; NaN where nowhere."""
     rows = []
-    chosen = curves[curves["metric"] == "macro_f1"]
-    for (protocol, source, target), here in chosen.groupby(["protocol", "source", "target"], sort=False):
-        lines = {label: part.groupby("iteration")["mean"].mean() for label, part in here.groupby("algorithm")}
+    for (protocol, source, target), here in curves.groupby(["protocol", "source", "target"], sort=False):
+        lines = {label: curve(part, "macro_f1") for label, part in here.groupby("algorithm")}
         for other in (label for label in names if label in lines and label != "metaser" and "metaser" in lines):
             gap = lines["metaser"] - lines[other]
             at = crossing(lines["metaser"], lines[other])
@@ -175,11 +173,9 @@ def corpora(finished: Finished) -> str:
     lines = []
     for domain, counts in finished.emotions.items():
         here = [counts.get(name, 0) for name in EMOTIONS]
-        full = known.get(domain, [])
-        cells = [
-            " / ".join(map(str, pair))
-            for pair in zip([*here, sum(here)], *([[*full, sum(full)]] if full else []), strict=True)
-        ]
+        cells, full = list(map(str, [*here, sum(here)])), known.get(domain)
+        if full:
+            cells = [f"{cell} / {count}" for cell, count in zip(cells, [*full, sum(full)], strict=True)]
         lines.append([finished.titles.get(domain, domain), *cells])
     return "\n\n".join(["## The corpora: clips here / in the full release",
                         tables.markdown(["", *EMOTIONS, "all"], lines)]) if lines else ""  # fmt: skip

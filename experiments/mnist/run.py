@@ -13,8 +13,9 @@ from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
+from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
-from metaser.reporting.results import KEYS, Finished, read_results, write_csv
+from metaser.reporting.results import write_csv
 
 NAMES = {
     "scratch": "from scratch", "fine-tuned": "fine-tuned, all layers", "head-tuned": "fine-tuned, last layer", "fomaml": "FOMAML",
@@ -34,11 +35,9 @@ def run(run: Run) -> None:
 def render(finished: Finished, paper: pd.DataFrame) -> None:
     """Draws the plot and writes ``paired.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
     folder = finished.folder
-    scores = read_results(folder / "tasks.csv", (*KEYS, "seed", "corpus", "task"))
-    tests = paired(scores)
+    tests, names = paired(finished.scores), finished.names(NAMES)
     write_csv(tests, folder / "paired.csv")
-    names = {label: NAMES.get(label, label) for label in finished.first.compare or finished.first.algorithms}
-    draw(scores, names, finished)
+    draw(names, finished)
     write_text(folder / "table.md", table(finished, paper, tests, names))
 
 
@@ -48,11 +47,11 @@ def caption(finished: Finished) -> str:
     return f"{finished.collection}: 8 against 9 from {tasks.shots} + {tasks.shots} images"
 
 
-def draw(scores: pd.DataFrame, names: dict[str, str], finished: Finished) -> None:
+def draw(names: dict[str, str], finished: Finished) -> None:
     """``accuracy.png``: every seed's accuracy, and their mean."""
     figure, axis = plt.subplots(figsize=(7, 0.5 * len(names) + 1.5))
     for place, label in enumerate(names):
-        means = scores[scores["algorithm"] == label].groupby("seed")["accuracy"].mean()
+        means = finished.scores[finished.scores["algorithm"] == label].groupby("seed")["accuracy"].mean()
         axis.plot(100 * means, np.full(len(means), place), "o", color=plots.COLOURS[0], alpha=0.4, markersize=4)
         axis.plot([100 * means.mean()], [place], "|", color=plots.COLOURS[1], markersize=18, markeredgewidth=2)
     axis.set_yticks(range(len(names)), list(names.values()))

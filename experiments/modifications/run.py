@@ -14,7 +14,8 @@ from metaser.config import Experiment
 from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import tables, trends
-from metaser.reporting.results import Finished, read_results, write_csv
+from metaser.reporting.finished import Finished, read_results
+from metaser.reporting.results import write_csv
 
 NAMES = {"fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML (λ = α)", "maml": "MAML"}
 
@@ -59,9 +60,8 @@ def labels(finished: Finished) -> dict[str, str]:
 
 def caption(finished: Finished) -> str:
     """What the numbers are of; synthetic data are never shown without that word."""
-    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
     sources = ", ".join(source.upper() for source in finished.first.data.sources)
-    return f"Meta-trained on {sources}; {kind}"
+    return f"Meta-trained on {sources}; {finished.what}"
 
 
 def table(finished: Finished, paper: pd.DataFrame, found: pd.DataFrame, timing: pd.DataFrame) -> str:
@@ -162,9 +162,8 @@ def ranking(finished: Finished) -> str:
     lines = [[name, f"{algorithm.inner_lr:g}", f"{algorithm.outer_lr or settings.training.outer_lr:g}",
               *(f"{100 * value:.1f}" if value == value else "diverged" for value in (mean, *values))]
              for name, mean, algorithm, values in rows]  # fmt: skip
-    kind = "real speech" if finished.kind == "real" else "SYNTHETIC data"
     return "\n\n".join([
-        f"# Learning rates, searched on the sources alone; {kind}",
+        f"# Learning rates, searched on the sources alone; {finished.what}",
         f"Each source left out in turn: trained on the others for {settings.training.iterations} meta-iterations, tested on "
         f"{settings.evaluation.tasks} tasks of the one left out, {len(settings.seeds)} seed(s), protocol strict. No target's clip "
         "was read. The best mean of each algorithm is the one for `config.yaml` to use.",

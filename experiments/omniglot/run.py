@@ -14,11 +14,12 @@ from metaser.experiment import Run
 from metaser.files import write_text
 from metaser.reporting import tables, trends
 from metaser.reporting.claims import NOTE, claims
+from metaser.reporting.finished import Finished, read_results
 from metaser.reporting.paired import paired
-from metaser.reporting.results import KEYS, Finished, read_results, write_csv
+from metaser.reporting.results import write_csv
 
 NAMES = {"fomaml": "FOMAML", "maml": "MAML", "protonet": "Prototypical network", "matching": "Matching network",
-         "relation": "Relation network", "tuned-head": "joint, head fine-tuned", "tuned-all": "joint, all fine-tuned"}  # fmt: skip
+         "relation": "Relation network"}  # fmt: skip
 
 #: What the report says of each other.
 CLAIMED = (("fomaml", "maml"),)
@@ -36,9 +37,8 @@ def run(run: Run) -> None:
 def render(finished: Finished, paper: pd.DataFrame) -> None:
     """Draws the plots and writes ``paired.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
     folder, says = finished.folder, caption(finished)
-    tests = paired(read_results(folder / "tasks.csv", (*KEYS, "seed", "corpus", "task")))
+    tests, names = paired(finished.scores), finished.names(NAMES)
     write_csv(tests, folder / "paired.csv")
-    names = {label: NAMES.get(label, label) for label in finished.first.compare or finished.first.algorithms}
     for metric, what in (("loss", "query loss (nats)"), ("accuracy", "query accuracy")):
         trends.trends(finished.metrics, metric, what, finished.targets, names, says, folder / f"{metric}.png")
     write_text(folder / "table.md", table(finished, paper, tests, names))

@@ -21,7 +21,9 @@ from torch.nn import functional as F
 from metaser import config, engine
 from metaser.engine import Group, Outcome, Weights
 from metaser.engine.base import Clips
-from metaser.fitting import fit, seed_of
+from metaser.errors import UserError
+from metaser.fitting import fit, keeping_head, linear_head, seed_of
+from metaser.models import seeded
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
@@ -91,13 +93,10 @@ class Learner(ABC):
         """Called once, before training, with all clips; pre-trains the network on them where the settings ask for it."""
         if not self.settings.pretraining:
             return
-        self.chosen = {}
         labels = torch.tensor([sources.classes.index(name) for name in sources.emotions], device=sources.x.device)
-        for name, rows in self.stages(sources):
-            best = self.pretrain(
-                floating(sources.x[rows]), labels[rows], len(sources.classes), seed_of(*self.parameters())
-            )
-            self.chosen = {**self.chosen, f"epochs_{name}": best}
+        self.chosen = {f"epochs_{name}": self.pretrain(floating(sources.x[rows]), labels[rows], len(sources.classes),
+                                                       seed_of(*self.parameters()))
+                       for name, rows in self.stages(sources)}  # fmt: skip
 
     def stages(self, sources: Sources) -> Iterator[tuple[str, list[int]]]:
         """The parts of the sources that are pre-trained on, one after another: name and rows."""
@@ -106,16 +105,15 @@ class Learner(ABC):
     def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
         """Trains the network on some clips; the epoch whose weights were kept."""
         assert self.settings.pretraining is not None, "it is asked only then"
-        head = getattr(self.model, "head", None)
-        if not isinstance(head, nn.Linear) or head.out_features == classes:
+        with keeping_head(self.model):
+            with seeded(seed):
+                self.model.head = self.read_out(classes).to(x)
             return fit(self.model, x, y, self.settings.pretraining, seed).best
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model.head = nn.Linear(head.in_features, classes).to(head.weight)
-        try:
-            return fit(self.model, x, y, self.settings.pretraining, seed).best
-        finally:
-            self.model.head = head
+
+    def read_out(self, classes: int) -> nn.Module:
+        """The last layer that pre-training on so many classes uses: the network's own, where it has as many outputs."""
+        head = linear_head(self.model, "pretraining")
+        return head if head.out_features == classes else nn.Linear(head.in_features, classes)
 
     def finish(self, task: Callable[[int], Task]) -> None:  # noqa: B027
         """Called once, after training, with tasks by number to choose by: of the sources, and of the test's shape."""
@@ -145,6 +143,18 @@ class Learner(ABC):
         network, _ = self.engine.split(at)
         outcome = self.engine.outcome(network, group.query)
         return report(self.engine.gradient(outcome, at if by is None else by), outcome, group.query)
+
+
+class Loopless(Learner):
+    """A learner that tasks teach nothing: what it knows is of the sources' clips and of the support set it is asked with."""
+
+    def meta_gradient(self, group: Group) -> MetaGradient:
+        """Refused.
+
+        Raises:
+            UserError: always; there is nothing that an outer loop could train.
+        """
+        raise UserError(f"{self.settings.name} is not trained on tasks; set its iterations: 0")
 
 
 def report(gradients: tuple[torch.Tensor, ...], outcome: Outcome, clips: Clips) -> MetaGradient:

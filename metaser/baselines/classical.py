@@ -16,10 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from metaser.algorithms.base import Learner, MetaGradient, Sources
+from metaser.algorithms.base import Loopless, Sources
 from metaser.baselines.linear import utterance_statistics
-from metaser.engine import Group
-from metaser.errors import UserError
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
@@ -30,7 +28,7 @@ PENALTY = 1.0
 LEAST = -20.0
 
 
-class Classical(Learner):
+class Classical(Loopless):
     """Logistic regression and LDA; see `Learner` for the arguments. The network is not used."""
 
     source: Pipeline
@@ -39,14 +37,6 @@ class Classical(Learner):
         """Fits the logistic regression on all clips of the sources."""
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / PENALTY, max_iter=2000))
         self.source = model.fit(flat(sources.x), np.array(sources.emotions))
-
-    def meta_gradient(self, group: Group) -> MetaGradient:
-        """Refused.
-
-        Raises:
-            UserError: always; there is nothing that gradients could train.
-        """
-        raise UserError("the classical baseline is not trained by gradients; set its iterations: 0")
 
     def predict(self, task: Task) -> torch.Tensor:
         """Log-probabilities ``(queries, N+F)``.

@@ -31,11 +31,9 @@ from scipy.special import log_softmax, logsumexp, softmax
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, Sources
+from metaser.algorithms.base import Loopless, Sources
 from metaser.baselines.classical import flat
 from metaser.config import GaussianOptions
-from metaser.engine import Group
-from metaser.errors import UserError
 from metaser.tasks import Task
 
 #: z-scores beyond this are cut off: functionals of odd clips have long tails.
@@ -56,7 +54,7 @@ class Moments:
     covariance: np.ndarray
 
 
-class Gaussian(Learner):
+class Gaussian(Loopless):
     """An adapted Gaussian classifier; see `Learner` for the arguments. The network is not used.
 
     Attributes:
@@ -112,14 +110,6 @@ class Gaussian(Learner):
         found = [Asked(self, task, *shared, without).logits(list(together))
                  for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage))]  # fmt: skip
         return log_softmax(np.concatenate(found), axis=2)
-
-    def meta_gradient(self, group: Group) -> MetaGradient:
-        """Refused.
-
-        Raises:
-            UserError: always; there is nothing that gradients could train.
-        """
-        raise UserError("the Gaussian classifier is not trained by gradients; set its iterations: 0")
 
     def predict(self, task: Task) -> torch.Tensor:
         """Log-probabilities ``(queries, N+F)``.

@@ -15,16 +15,26 @@ from torch.nn import functional as F
 from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient, report
 from metaser.engine import Group, Outcome
+from metaser.fitting import linear_head
 from metaser.tasks import Task
 
 
 class MetricLearner(Learner):
-    """A metric learner; see `Learner` for the arguments. The network's ``head`` is taken off."""
+    """A metric learner; see `Learner` for the arguments. The network's ``head`` is taken off.
+
+    Attributes:
+        width: Of the embedding.
+    """
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+        self.width = linear_head(model, "a metric learner").in_features
         model.head = nn.Identity()
         chosen = options or config.Engine()
         super().__init__(model, settings, chosen.model_copy(update={"layout": "task"}))
+
+    def read_out(self, classes: int) -> nn.Module:
+        """A last layer on the embedding, which has none of its own."""
+        return nn.Linear(self.width, classes)
 
     @abstractmethod
     def compare(self, support: torch.Tensor, member: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser.baselines.pretrained import Joint
-from metaser.fitting import fit
+from metaser.fitting import fit, keeping_head, linear_head
+from metaser.models import seeded
 
 #: Of a decoder's hidden layer.
 WIDTH = 64
@@ -28,12 +29,11 @@ class OneAgainstRest(nn.Module):
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         super().__init__()
-        head = network.get_submodule("head")
-        assert isinstance(head, nn.Linear), "every network's is"
+        width = linear_head(network, "MultiSER").in_features
         network.head = nn.Identity()
         self.encoder = network
         self.decoders = nn.ModuleList(
-            nn.Sequential(nn.Linear(head.in_features, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
+            nn.Sequential(nn.Linear(width, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
             for _ in range(classes)
         )
 
@@ -52,11 +52,7 @@ class MultiSER(Joint):
     def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
         """Trains the encoder; the network's own head stays as it was drawn."""
         assert self.settings.pretraining is not None, "it is asked only then"
-        head = self.model.get_submodule("head")
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+        with keeping_head(self.model):
+            with seeded(seed):
                 tasks = OneAgainstRest(self.model, classes).to(x.device)
             return fit(tasks, x, y, self.settings.pretraining, seed, objective=tasks.loss).best
-        finally:
-            self.model.head = head

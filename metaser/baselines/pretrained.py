@@ -11,22 +11,12 @@ from collections.abc import Iterator
 
 import torch
 
-from metaser.algorithms.base import Learner, MetaGradient, Sources
-from metaser.engine import Group
-from metaser.errors import UserError
+from metaser.algorithms.base import Loopless, Sources
 from metaser.tasks import Task
 
 
-class Joint(Learner):
+class Joint(Loopless):
     """Trained on all sources at once; see `Learner` for the arguments."""
-
-    def meta_gradient(self, group: Group) -> MetaGradient:
-        """Refused.
-
-        Raises:
-            UserError: always; it does not learn from tasks.
-        """
-        raise UserError("a pre-trained baseline is not trained on tasks; set its iterations: 0")
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits ``(queries, N)`` of the network as it is."""

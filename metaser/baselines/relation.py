@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from metaser import config
 from metaser.baselines.metric import MetricLearner
 from metaser.fitting import seed_of
+from metaser.models import seeded
 
 #: Of the relation module's hidden layer.
 WIDTH = 64
@@ -27,13 +28,10 @@ class RelationNet(MetricLearner):
     """
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
-        head = model.get_submodule("head")
-        assert isinstance(head, nn.Linear), "every network's is"
         super().__init__(model, settings, options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(*model.parameters()))
-            layers = nn.Linear(2 * head.in_features, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
-            self.relation = nn.Sequential(*layers).to(head.weight)
+        with seeded(seed_of(*model.parameters())):
+            layers = nn.Linear(2 * self.width, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+            self.relation = nn.Sequential(*layers).to(next(model.parameters()))
 
     def parameters(self) -> list[nn.Parameter]:
         """The embedding's, then the relation module's."""

@@ -9,22 +9,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from metaser.algorithms.base import Learner, MetaGradient
-from metaser.engine import Group
-from metaser.errors import UserError
+from metaser.algorithms.base import Loopless
 from metaser.tasks import Task
 
 
-class Speakers(Learner):
+class Speakers(Loopless):
     """Speaker → commonest label; see `Learner` for the arguments. The network is not used."""
-
-    def meta_gradient(self, group: Group) -> MetaGradient:
-        """Refused.
-
-        Raises:
-            UserError: always; there is nothing that gradients could train.
-        """
-        raise UserError("the speakers' majority is not trained by gradients; set its iterations: 0")
 
     def predict(self, task: Task) -> torch.Tensor:
         """Logarithms ``(queries, N)`` of how often each class is the speaker's, a clip of all speakers counting a little."""

@@ -17,17 +17,15 @@ from sklearn.svm import SVC
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Learner, MetaGradient, Sources
+from metaser.algorithms.base import Loopless, Sources
 from metaser.baselines.classical import flat
-from metaser.engine import Group
-from metaser.errors import UserError
 from metaser.tasks import Task
 
 #: Values of C to choose from, and the tasks of the sources that it is chosen on.
 PENALTIES, CHOICE_TASKS = (0.3, 1.0, 3.0, 10.0, 30.0), 9
 
 
-class SVM(Learner):
+class SVM(Loopless):
     """An SVM of the support set; see `Learner` for the arguments. The network is not used.
 
     Attributes:
@@ -56,14 +54,6 @@ class SVM(Learner):
             scores += [f1_score(true, predicted, average="macro", zero_division=0) for predicted in found]
         self.penalty = PENALTIES[int(scores.argmax())]
         self.chosen = {"penalty": self.penalty, "score": float(scores.max()) / CHOICE_TASKS}
-
-    def meta_gradient(self, group: Group) -> MetaGradient:
-        """Refused.
-
-        Raises:
-            UserError: always; there is nothing that gradients could train.
-        """
-        raise UserError("an SVM is not trained by gradients; set its iterations: 0")
 
     def answer(self, task: Task, penalty: float, without: str = "") -> np.ndarray:
         """Decision values ``(queries, N)``; a class without clips has none, and is never answered.

@@ -47,14 +47,14 @@ class PictureSet(ABC):
         name: The registry's name, and that of its folder (any case) below the data root.
         title: Its full name.
         access: How a user gets it, one sentence.
-        bundled: Where nothing has to be fetched: what it stands in for, such as ``MNIST``; empty for the thing itself.
+        bundled: Whether nothing has to be fetched: it stands in for another one.
         generated: Whether metaser draws it itself.
     """
 
     name: str
     title: str
     access: str
-    bundled: str = ""
+    bundled: bool = False
     generated: bool = False
 
     def folder(self, root: Path | None) -> Path | None:

@@ -19,7 +19,7 @@ class Digits(PictureSet):
     name = "digits"
     title = "scikit-learn's bundled digits"
     access = "scikit-learn brings it; nothing to fetch"
-    bundled = "MNIST"
+    bundled = True
 
     def load(self, folder: Path | None, progress: Progress | None = None) -> Pictures:
         """All of them."""

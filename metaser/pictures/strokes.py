@@ -30,7 +30,7 @@ class Strokes(PictureSet):
     name = "strokes"
     title = "invented characters"
     access = "metaser draws it itself; nothing to fetch"
-    bundled = "Omniglot"
+    bundled = True
     generated = True
 
     def load(self, folder: Path | None, progress: Progress | None = None) -> Pictures:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from metaser.files import read_json, write_text
 from metaser.reporting import results, tables
+from metaser.reporting.finished import read_results
 from metaser.reporting.paired import PAIRED, paired
 from metaser.sweep.cell import Cell
 from metaser.sweep.grid import Grid
@@ -40,7 +41,7 @@ def merge(sweep: Sweep, grid: Grid, folder: Path, failed: Mapping[str, str]) -> 
     """
     done = [cell for cell in grid.cells if cell.done]
     metrics, scores = (
-        pd.concat([results.read_results(cell.results / f"{name}.csv") for cell in done], ignore_index=True)
+        pd.concat([read_results(cell.results / f"{name}.csv") for cell in done], ignore_index=True)
         for name in ("metrics", "tasks")
     )
     summary = tables.summarise(scores, tables.read_paper(grid.experiment / "paper.csv"))

@@ -1,0 +1,166 @@
+"""A run's files, read back: the one source of its plots and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metaser.config import Experiment
+from metaser.errors import UserError, first_line
+from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
+
+#: The columns that are text, and those that are numbers, wherever they are; others hold what they hold.
+TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",
+        "predicted")  # fmt: skip
+NUMBERS = ("shots", "seed", "iteration", "mean", "ci95", "n_tasks", "n_seeds", "paper", "count")
+
+
+class Finished:
+    """What a run wrote, read back: the one source of its plots and tables.
+
+    Attributes:
+        folder: Its folder.
+        metrics: ``metrics.csv``.
+        summary: ``summary.csv``.
+        settings: Per protocol.
+        kind: ``real`` or ``synthetic``.
+        collection: Which collection of corpora it used.
+        titles: Domain → how tables name it.
+        targets: The same, of those that were tested.
+        emotions: Domain → emotion → clips.
+
+    Args:
+        folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
+
+    Raises:
+        UserError: naming the file that is missing or no longer what a run writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics, self.summary = (
+            read_results(folder / f"{name}.csv", columns)
+            for name, columns in (("metrics", METRICS), ("summary", SUMMARY))
+        )
+        twice = self.summary.duplicated([*KEYS, "metric"])
+        if twice.any():
+            raise UserError(f"{folder / 'summary.csv'}, row {row_of(twice)}: this number is there twice")
+        try:
+            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            self.settings = {name: Experiment.model_validate_json(json.dumps(settings))
+                             for name, settings in facts["settings"].items()}  # fmt: skip
+            self.kind: str = facts["data"]["kind"]
+            self.collection: str = facts["data"]["collection"]
+            titles: dict[str, str] = facts["data"]["domains"]
+            self.emotions: dict[str, dict[str, int]] = facts["data"].get("emotions", {})
+            if not all(isinstance(part, dict) for part in (titles, self.emotions, *self.emotions.values())):
+                raise TypeError("its data are no mappings")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
+        self.titles = titles
+        tested = set(self.summary["target"])
+        self.targets = {target: title for target, title in titles.items() if target in tested}
+        frames = {"summary": self.summary}
+        if self.first.data.emotions:  # tasks with classes of their own each have no counts to add up
+            self._confusion = frames["confusion"] = read_results(folder / "confusion.csv", CONFUSION)
+        for name, frame in frames.items():
+            strange = ~frame["target"].isin(list(self.targets))
+            if strange.any():
+                raise UserError(f"{folder / name}.csv, row {row_of(strange)}: run.json has no domain "
+                                f"{str(frame['target'][strange].iloc[0])[:80]!r}")  # fmt: skip
+
+    @property
+    def first(self) -> Experiment:
+        """The settings of the first protocol, for what all protocols share."""
+        return next(iter(self.settings.values()))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """``tasks.csv``."""
+        return read_results(self.folder / "tasks.csv", (*KEYS, "seed", "corpus", "task"))
+
+    @property
+    def what(self) -> str:
+        """What speech the numbers are of; synthetic data are never shown without that word."""
+        return "real speech" if self.kind == "real" else "SYNTHETIC data"
+
+    def names(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Algorithm → how tables name it, or its own label; in the order of ``compare``, for run.json sorts the algorithms."""
+        return {label: known.get(label, label) for label in self.first.compare or self.first.algorithms}
+
+    def confusions(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """("protocol, algorithm", target's title) → counts of all seeds, true classes as rows, predicted as columns."""
+        found = {}
+        for (protocol, algorithm, target), rows in self._confusion.groupby(
+            ["protocol", "algorithm", "target"], sort=False
+        ):
+            counts = rows.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum", fill_value=0)
+            classes, fixed = self.first.data.emotions, self.first.tasks.fixed
+            # Few tasks may miss an emotion, but no fixed class.
+            whole = set(fixed) <= set(counts.index) == set(counts.columns) <= {*classes, *fixed}
+            if not whole or not (counts.sum(axis=1) > 0).all():
+                raise UserError(f"{self.folder / 'confusion.csv'}: the counts of {protocol}, {algorithm}, {target} are not "
+                                f"those of {', '.join((*classes, *fixed))}")  # fmt: skip
+            found[f"{protocol}, {algorithm}", self.targets[str(target)]] = counts
+        return found
+
+    def constant_answer(self) -> tuple[float, float]:
+        """How often the commonest answer is right, over all query clips and over the emotions' alone; in any cell at most."""
+        cells = [counts.sum(axis=1) for counts in self.confusions().values()]
+        fixed = list(self.first.tasks.fixed)
+        emotions = [clips.drop(fixed) for clips in cells]
+        return max(float(c.max() / c.sum()) for c in cells), max(float(c.max() / c.sum()) for c in emotions)
+
+
+def read_results(path: Path, columns: Sequence[str] = KEYS) -> pd.DataFrame:
+    """A results file.
+
+    Args:
+        path: Which.
+        columns: Those that it needs.
+
+    Raises:
+        UserError: naming it, if it cannot be read, lacks a column, or holds something else where a number should be.
+    """
+    try:
+        names = pd.read_csv(path, nrows=0).columns
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False,
+                            na_values={name: ["", "nan"] for name in names if name not in TEXT})  # fmt: skip
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: cannot be read as results ({first_line(error)})") from None
+    for column in columns:
+        if column not in frame.columns:
+            raise UserError(
+                f"{path}: lacks the column {column}; a file of its kind begins with {', '.join(columns)[:400]}"
+            )
+    if frame.empty or not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(f"{path}: {'holds no rows' if frame.empty else 'has rows with more fields than the header'}")
+    for column in (name for name in frame.columns if name in NUMBERS):
+        values = numbers(frame[column])
+        wrong = (
+            values.isna() & frame[column].notna() | np.isinf(values) | (values.isna() if column == "mean" else False)
+        )
+        if wrong.any():
+            raise UserError(f"{path}, row {row_of(wrong)}: {column} is no number")
+        frame[column] = values
+    return frame
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, NaN where it holds none."""
+    if pd.api.types.is_integer_dtype(column):
+        return column
+    try:
+        return pd.to_numeric(column, errors="coerce").astype(float)
+    except (OverflowError, TypeError, ValueError):  # an integer of hundreds of digits
+        return pd.Series(np.nan, index=column.index)
+
+
+def row_of(wrong: pd.Series) -> int:
+    """The first row of a CSV file that is marked, as an editor numbers it."""
+    return int(wrong.to_numpy().argmax()) + 2
