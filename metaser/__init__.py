@@ -1,3 +1,17 @@
-"""metaser: few-shot, meta-learned speech emotion recognition on learn2learn."""
+"""metaser: few-shot, meta-learned speech emotion recognition on learn2learn.
+
+`metaser.load` and `metaser.adapt` are those of `metaser.adapting`, imported when they are first used.
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["adapt", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from metaser import adapting
+
+        return getattr(adapting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

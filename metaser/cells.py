@@ -20,7 +20,7 @@ class Cell:
     """One model to train and test: everything but the settings that its protocol already decides.
 
     Attributes:
-        target: The domain that it is tested on; several, joined by ``+``, where all have the same sources.
+        target: The domain that it is tested on; several, joined by ``+``, where all have the same sources; none if empty.
         source: The domains that it is trained on, joined by ``+``, where they are given; else all others.
     """
 
@@ -33,7 +33,7 @@ class Cell:
     @property
     def targets(self) -> tuple[str, ...]:
         """The domains that it is tested on, one by one."""
-        return tuple(self.target.split(JOIN))
+        return tuple(self.target.split(JOIN)) if self.target else ()
 
 
 class Cells:

@@ -1,15 +1,12 @@
 """A model in training, on disk: written whole or not at all, the last two kept, and read only when all of it is there.
 
-A checkpoint is one safetensors file: weights, the optimiser's moments, PyTorch's random state; and as its metadata the
-position in the task stream, the rows of the results so far, Python's and numpy's random states, and a digest of
-everything. It is written beside its place, synced, and renamed. Loading runs no code.
+A checkpoint is one sealed file (`metaser.sealed`): weights, the optimiser's moments, PyTorch's random state; and as its facts
+the position in the task stream, the rows of the results so far, Python's and numpy's random states.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from metaser import sealed
 from metaser.algorithms import Learner
-from metaser.files import replacing
+from metaser.sealed import DamagedError
 from metaser.training import Position
 
 FORMAT = "metaser-checkpoint-1"
@@ -79,18 +75,14 @@ class Checkpoints:
         tensors |= {f"optimiser.{n:04}.{name}": torch.as_tensor(value) for n, state in moments.items()
                     for name, value in state.items()}  # fmt: skip
         tensors["random.torch"] = torch.get_rng_state()
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         facts = {"position": asdict(position), "rows": self.rows, "random": random_states()}
-        text = json.dumps(facts)
-        metadata = {"format": FORMAT, "facts": text, "digest": digest(tensors, text)}
-        with replacing(self.folder / f"{position.iteration:09}.safetensors") as temporary:
-            temporary.write_bytes(save(tensors, metadata))
+        sealed.write(self.folder / f"{position.iteration:09}.safetensors", tensors, facts, FORMAT)
         for old in sorted(self.folder.glob("*.safetensors"))[:-KEPT]:
             old.unlink()
 
     def _load(self, path: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> Position:
         """Nothing is touched before everything is known to fit."""
-        tensors, facts = read(path)
+        tensors, facts = sealed.read(path, FORMAT)
         parameters = learner.parameters()
         wanted = {f"weights.{n:04}": p for n, p in enumerate(parameters)}
         if any(name not in tensors or tensors[name].shape != p.shape or tensors[name].dtype != p.dtype
@@ -133,39 +125,6 @@ def moments(
             alike = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
             state.setdefault(int(number), {})[field] = alike.detach()
     return state
-
-
-class DamagedError(Exception):
-    """A file that is no whole checkpoint of this model."""
-
-
-def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """A checkpoint's tensors and facts.
-
-    Raises:
-        DamagedError: if the file is of another kind, truncated, or not what was written.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-        if metadata.get("format") != FORMAT:
-            raise DamagedError(f"{path}: is no checkpoint of metaser")
-        if metadata.get("digest") != digest(tensors, metadata.get("facts", "")):
-            raise DamagedError(f"{path}: is not what was written")
-        return tensors, json.loads(metadata["facts"])
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, RecursionError) as error:
-        raise DamagedError(f"{path}: cannot be read ({error})") from None
-
-
-def digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """SHA-256 over the facts and every tensor's name, type, shape and bytes."""
-    total = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def random_states() -> dict[str, Any]:

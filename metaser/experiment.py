@@ -7,7 +7,6 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,7 +31,7 @@ from metaser.learners import LEARNERS
 from metaser.parallel import Workers
 from metaser.pictures import Pictures
 from metaser.profiling import profiled
-from metaser.progress import progress
+from metaser.progress import progress, say
 from metaser.ranks import Ranks
 from metaser.reporting import results, tables
 from metaser.reporting.finished import Finished
@@ -156,6 +155,10 @@ class Run:
         wanted = [settings.of(label).features for settings in self.settings.values() for label in settings.algorithms]
         return {one: self._extract(one) for one in dict.fromkeys(wanted)}
 
+    def features(self, cell: Cell) -> FeatureSet:
+        """Of all clips, normalised as a cell's settings say; on the device that is to compute."""
+        return self._features[self.cells.of(cell).features]
+
     def _extract(self, settings: Features) -> FeatureSet:
         if self._pictures:
             self._digests[PIXELS] = self._pictures.digest
@@ -175,7 +178,7 @@ class Run:
         for protocol, settings in self.settings.items() if self.ranks.first else ():
             nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
             if nameless:
-                print(f"metaser: {protocol}: {nameless} clips without a known speaker are left out", file=sys.stderr)
+                say(f"{protocol}: {nameless} clips without a known speaker are left out")
         if not self.ranks.first:
             self.ranks.tell(None)  # rank 0 has the features in the cache, and the folder
             self._features  # noqa: B018
@@ -248,7 +251,7 @@ class Run:
             for number, (cell, file) in enumerate(zip(cells, files, strict=True)):
                 if left[number]:
                     kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    work = Work(self.cells, cell, self._features[self.cells.of(cell).features], workers)
+                    work = Work(self.cells, cell, self.features(cell), workers)
                     result = work.carry_out(partial(advance, sum(steps[:number])), kept, self.going.every)
                     if self.ranks.first:
                         write_sealed(file, result)

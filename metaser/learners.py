@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -45,11 +45,22 @@ class Ensemble(Learner):
     def __init__(self, members: Sequence[Learner]) -> None:
         self.members = tuple(members)
         self.model, self.settings, self.engine = members[0].model, members[0].settings, members[0].engine
-        self.stepwise = members[0].stepwise
+        self.stepwise, self.savable = members[0].stepwise, members[0].savable
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of one member after another."""
         return [parameter for member in self.members for parameter in member.parameters()]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every member's, by its number."""
+        return {f"{number}.{name}": tensor for number, member in enumerate(self.members)
+                for name, tensor in member.state().items()}  # fmt: skip
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """See `Learner.restore`."""
+        for number, member in enumerate(self.members):
+            own = f"{number}."
+            member.restore({name.removeprefix(own): tensor for name, tensor in state.items() if name.startswith(own)})
 
     def prepare(self, sources: Sources) -> None:
         """Prepares each."""
@@ -91,10 +102,19 @@ class Tuned(Learner):
     def __init__(self, learner: Learner, tuning: config.Fit) -> None:
         self.learner, self.tuning = learner, tuning
         self.model, self.settings, self.engine = learner.model, learner.settings, learner.engine
+        self.savable = learner.savable
 
     def parameters(self) -> list[nn.Parameter]:
         """The learner's."""
         return self.learner.parameters()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The learner's."""
+        return self.learner.state()
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """See `Learner.restore`."""
+        self.learner.restore(state)
 
     def prepare(self, sources: Sources) -> None:
         """Prepares the learner."""

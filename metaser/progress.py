@@ -14,10 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 #: Off a terminal: seconds between two lines.
 EVERY_S = 20.0
 
+#: The variable that silences progress and remarks, also those of processes that a command starts.
+QUIET = "METASER_QUIET"
+
+
+def say(remark: str) -> None:
+    """A line on standard error, unless the user wants it quiet."""
+    if not os.environ.get(QUIET):
+        print(f"metaser: {remark}", file=sys.stderr, flush=True)
+
 
 @contextlib.contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A progress display for as long as the block runs; of several ranks the first alone has one.
+    """A progress display for as long as the block runs; of several ranks the first alone has one, and none where it is quiet.
 
     Args:
         label: What is being done.
@@ -26,7 +35,7 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, in
     Yields:
         A function of (steps done, steps in all).
     """
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0" or os.environ.get(QUIET):
         yield lambda done, of: None
         return
     console = Console(stderr=True)
@@ -50,7 +59,7 @@ def lines(label: str) -> Callable[[int, int], None]:
         if done and now - spoken >= EVERY_S:
             spoken = now
             left = (now - started) * (of - done) / done
-            print(f"metaser: {label}: {done} of {of}, about {duration(left)} left", file=sys.stderr, flush=True)
+            say(f"{label}: {done} of {of}, about {duration(left)} left")
 
     return update
 

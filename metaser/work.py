@@ -13,12 +13,13 @@ from typing import Any
 from metaser import learners, models
 from metaser.algorithms.base import Learner, Sources
 from metaser.cells import Cell, Cells
-from metaser.checkpoint import Checkpoints, digest
+from metaser.checkpoint import Checkpoints
 from metaser.errors import DivergedError
 from metaser.evaluation import Scores, evaluate, mean_interval
 from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
 from metaser.reporting.results import KEYS
+from metaser.sealed import digest
 from metaser.tasks import Sampler, SpeechTasks
 from metaser.training import train
 

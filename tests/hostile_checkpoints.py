@@ -14,7 +14,7 @@ import torch
 from hostile_documents import CODE
 from safetensors.torch import save
 
-from metaser import checkpoint
+from metaser import checkpoint, sealed
 
 #: What is changed in a checkpoint's header, once.
 CHANGES = (
@@ -68,9 +68,9 @@ def headed(data: bytes, size: int | None = None, header: bytes | None = None) ->
     return (len(header) if size is None else size).to_bytes(8, "little") + header + data[8 + length :]
 
 
-def sealed(tensors: dict[str, torch.Tensor], text: str) -> bytes:
+def resealed(tensors: dict[str, torch.Tensor], text: str) -> bytes:
     """A checkpoint with a right digest of these tensors and facts, whatever they are."""
-    return save(tensors, {"format": checkpoint.FORMAT, "facts": text, "digest": checkpoint.digest(tensors, text)})
+    return save(tensors, {"format": checkpoint.FORMAT, "facts": text, "digest": sealed.digest(tensors, text)})
 
 
 #: What a checkpoint may say of itself, and cannot.

@@ -22,12 +22,13 @@ from conftest import REPOSITORY
 from safetensors.torch import save_file
 from test_training import learner_of, stream
 
-from metaser import checkpoint, config
+from metaser import checkpoint, config, sealed
 from metaser.algorithms import Learner
-from metaser.checkpoint import Checkpoints, DamagedError
+from metaser.checkpoint import Checkpoints
 from metaser.errors import UnwritableError, UserError
 from metaser.parallel import Workers
 from metaser.reporting.results import ResultsFolder, difference
+from metaser.sealed import DamagedError
 from metaser.training import Position, train
 
 SETTINGS = config.Training(iterations=9, meta_batch=3, log_every=4)
@@ -51,7 +52,7 @@ def training(folder: Path, stop_after: int = 0, every: int = 2) -> tuple[Learner
 
     with Workers(2) as pool:
         train(learner, stream(), SETTINGS, pool, record, tick=tick, keeper=keeper)
-    return learner, rows, checkpoint.read(max(folder.glob("*.safetensors")))[0]
+    return learner, rows, sealed.read(max(folder.glob("*.safetensors")), checkpoint.FORMAT)[0]
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +142,9 @@ def test_reading_a_checkpoint_that_is_none_is_refused(tmp_path: Path) -> None:
     for name, data in (("a", b""), ("b", b"PK\x03\x04"), ("c", os.urandom(1000))):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DamagedError):
-            checkpoint.read(tmp_path / name)
+            sealed.read(tmp_path / name, checkpoint.FORMAT)
     with pytest.raises(DamagedError):
-        checkpoint.read(tmp_path / "missing")
+        sealed.read(tmp_path / "missing", checkpoint.FORMAT)
 
 
 # --- results folders ---

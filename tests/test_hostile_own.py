@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from hostile_checkpoints import FACTS, TENSORS, other_files, sealed
+from hostile_checkpoints import FACTS, TENSORS, other_files, resealed
 from hostile_corpora import THINGS, remove
 from hostile_documents import FMAML
 from hostile_family import Family, prepared
@@ -30,14 +30,15 @@ from matplotlib.figure import Figure
 from test_commands import metaser
 from test_training import learner_of
 
-from metaser import checkpoint
-from metaser.checkpoint import Checkpoints, DamagedError
+from metaser import checkpoint, sealed
+from metaser.checkpoint import Checkpoints
 from metaser.errors import UserError
 from metaser.experiment import Going, Run
 from metaser.loading import load
 from metaser.reporting import plots, trends
 from metaser.reporting.finished import Finished
 from metaser.reporting.tables import read_paper
+from metaser.sealed import DamagedError
 from metaser.training import Position
 
 
@@ -67,10 +68,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_damaged_checkpoints(kept: bytes, ground: Path) -> None:
     path = ground / "own" / "000000002.safetensors"
     path.write_bytes(kept)
-    whole, facts = checkpoint.read(path)
+    whole, facts = sealed.read(path, checkpoint.FORMAT)
 
     def read() -> None:
-        tensors, found = checkpoint.read(path)
+        tensors, found = sealed.read(path, checkpoint.FORMAT)
         assert found == facts
         assert tensors.keys() == whole.keys()
         assert all(torch.equal(tensors[name], whole[name]) for name in whole)
@@ -98,11 +99,11 @@ def test_checkpoints_of_something_else(kept: bytes, ground: Path) -> None:
     forged: dict[str, bytes] = {"cut off": kept[:-1]}
     for changes in (FACTS, TENSORS):
         for label, change in changes.items():
-            tensors, facts = checkpoint.read(path)
+            tensors, facts = sealed.read(path, checkpoint.FORMAT)
             change(facts if changes is FACTS else tensors)
-            forged[label] = sealed(tensors, json.dumps(facts))
+            forged[label] = resealed(tensors, json.dumps(facts))
     for text in ("null", "[]", "3", '{"position": 1}', "[" * 100_000):
-        forged[text[:20]] = sealed(checkpoint.read(path)[0], text)
+        forged[text[:20]] = resealed(sealed.read(path, checkpoint.FORMAT)[0], text)
 
     def restored(older: bool) -> None:
         learner, rows = learner_of(), [{"metric": "before"}]

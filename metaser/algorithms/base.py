@@ -79,6 +79,8 @@ class Learner(ABC):
     chosen: Mapping[str, float] = MappingProxyType({})
     #: Whether a task is adapted to step by step, so that one can ask how it goes with their number.
     stepwise = False
+    #: Whether what it has learned is tensors, so that a model file can keep it.
+    savable = True
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
@@ -88,6 +90,26 @@ class Learner(ABC):
     def parameters(self) -> list[nn.Parameter]:
         """θ, everything that the outer loop learns."""
         return list(self.model.parameters())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it has learned, by name, as a model file keeps it; ``….head.weight`` and ``….head.bias`` have a row per class."""
+        return dict(self.model.named_parameters(prefix="model"))
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over what `state` gave, of a learner of the same settings.
+
+        Raises:
+            ValueError: if a tensor is missing, one too many, or of another shape or type; nothing is taken over then.
+        """
+        own = self.state()
+        if own.keys() != state.keys():
+            raise ValueError(f"tensors differ: {', '.join(sorted(own.keys() ^ state.keys()))[:200]}")
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape or tensor.dtype != state[name].dtype:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
 
     def prepare(self, sources: Sources) -> None:
         """Called once, before training, with all clips; pre-trains the network on them where the settings ask for it."""

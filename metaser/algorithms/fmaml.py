@@ -13,7 +13,7 @@ masked ones, they are no longer level with the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -42,6 +42,15 @@ class FMAML(MAML):
         self.first_order = settings.first_order
         self.offset = 0.0
         super().__init__(model, settings, options)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The network's weights, and the offset."""
+        return super().state() | {"offset": torch.tensor(self.offset, dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """See `Learner.restore`."""
+        super().restore(state)
+        self.offset = float(state["offset"])
 
     def adapt(
         self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None

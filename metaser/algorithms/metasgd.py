@@ -37,6 +37,11 @@ class MetaSGD(MAML):
         """θ, then α."""
         return [*self.model.parameters(), *self.metasgd.lrs]
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """θ, and under ``rates`` α."""
+        names = [name for name, _ in self.model.named_parameters(prefix="rates")]
+        return super().state() | dict(zip(names, self.metasgd.lrs, strict=True))
+
     def meta_gradient(self, group: Group) -> MetaGradient:
         """d L_Q(φ)/d(θ, α)."""
         start = self.engine.start(self.parameters())

@@ -31,6 +31,8 @@ LEAST = -20.0
 class Classical(Loopless):
     """Logistic regression and LDA; see `Learner` for the arguments. The network is not used."""
 
+    savable = False
+
     source: Pipeline
 
     def prepare(self, sources: Sources) -> None:

@@ -8,8 +8,9 @@ give a mean m_c and the covariance; a task's support set moves them:
     Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ diag(Σ_sources)
 
 with the support set's mean s_c of n_c clips. A class without support keeps the sources' mean, which is what a fixed class
-is. Then, as expectation maximisation on unlabelled data (Nigam et al., Machine Learning 39, 2000), the query clips count
-for the means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.
+is; one that no source has is its support set's mean alone. Then, as expectation maximisation on unlabelled data (Nigam et al.,
+Machine Learning 39, 2000), the query clips count for the means, each by ``unlabelled`` times its probability: *transductive*,
+unless ``unlabelled`` is 0.
 
 Options with several values are chosen on the sources: each source language in turn gives tasks of the test's shape, and
 the others are its sources. The target has no part in it. Of all combinations the best third is kept, and their
@@ -19,8 +20,9 @@ clips it has. Made for utterance functionals, brought to z-scores.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -54,6 +56,15 @@ class Moments:
     covariance: np.ndarray
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the sources say of a task's classes: ``(classes, features)``, ``(features, features)``, and which classes they have."""
+
+    means: np.ndarray
+    covariance: np.ndarray
+    present: np.ndarray
+
+
 class Gaussian(Loopless):
     """An adapted Gaussian classifier; see `Learner` for the arguments. The network is not used.
 
@@ -68,7 +79,7 @@ class Gaussian(Loopless):
         super().__init__(model, settings, options)
         self.grid = (settings.gaussian or config.Gaussian()).grid()
         self.kept = self.grid
-        self._known: dict[tuple[tuple[str, ...], int, str], tuple[np.ndarray, np.ndarray]] = {}
+        self._known: dict[tuple[tuple[str, ...], int, str], Known] = {}
 
     def prepare(self, sources: Sources) -> None:
         """Takes every class's mean and covariance, domain by domain."""
@@ -115,31 +126,53 @@ class Gaussian(Loopless):
         """Log-probabilities ``(queries, N+F)``.
 
         Raises:
-            ValueError: if the sources lack one of the task's classes.
+            ValueError: if the sources lack one of the task's classes that the support set lacks, too.
         """
         logits = logsumexp(self.answers(task, self.kept), axis=0) - math.log(len(self.kept))
         return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
 
-    def known(self, classes: tuple[str, ...], ways: int, without: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the sources, all or without one domain, say: means ``(classes, features)``, covariance ``(features, features)``.
+    def known(self, classes: tuple[str, ...], ways: int, without: str) -> Known:
+        """What the sources, all or without one domain, say of some classes.
 
         Each source counts alike. The covariance is that within classes and sources, of the first classes: fixed ones, such as
-        noise, are spread otherwise.
-
-        Raises:
-            ValueError: if they lack a class.
+        noise, are spread otherwise. Where the sources have none of them, it is of all that they have.
         """
         key = classes, ways, without
         if key not in self._known:
-            parts = [[here[name] for domain, here in self.moments.items() if domain != without and name in here]
-                     for name in classes]  # fmt: skip
-            absent = [name for name, found in zip(classes, parts, strict=True) if not found]
-            if absent:
-                raise ValueError(f"the sources have no clip of {absent[0]}")
-            means = np.stack([np.mean([part.mean for part in found], axis=0) for found in parts])
-            covariance = np.mean([part.covariance for found in parts[:ways] for part in found], axis=0)
-            self._known[key] = means, covariance
+            sources = [here for domain, here in self.moments.items() if domain != without]
+            parts = [[here[name] for here in sources if name in here] for name in classes]
+            spread = [part for found in parts[:ways] for part in found] or [
+                part for here in sources for part in here.values()
+            ]
+            none = np.zeros_like(spread[0].mean)
+            means = np.stack([np.mean([part.mean for part in found], axis=0) if found else none for found in parts])
+            covariance = np.mean([part.covariance for part in spread], axis=0)
+            self._known[key] = Known(means, covariance, np.array([bool(found) for found in parts]))
         return self._known[key]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every moment under its JSON list of domain, class and kind, and the options that are kept."""
+        found = {json.dumps([domain, name, kind]): torch.from_numpy(getattr(moments, kind))
+                 for domain, here in self.moments.items() for name, moments in here.items()
+                 for kind in ("mean", "covariance")}  # fmt: skip
+        return found | {"options": torch.tensor([list(options) for options in self.kept], dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """See `Learner.restore`."""
+        options, found = state.get("options", torch.empty(0)), dict[tuple[str, str], dict[str, np.ndarray]]()
+        for key, tensor in state.items():
+            if key != "options":
+                domain, name, kind = json.loads(key)
+                found.setdefault((domain, name), {})[kind] = tensor.numpy()
+        width = {part["mean"].size for part in found.values() if "mean" in part}
+        whole = all(part.keys() == {"mean", "covariance"} and part["mean"].ndim == 1
+                    and part["covariance"].shape == 2 * part["mean"].shape for part in found.values())  # fmt: skip
+        if len(width) != 1 or not whole or options.dim() != 2 or options.shape[1] != len(GaussianOptions._fields):
+            raise ValueError("the moments and options of a Gaussian classifier are not whole")
+        self.kept = [GaussianOptions(*row) for row in options.tolist()]
+        self.moments, self._known = {}, {}
+        for (domain, name), part in found.items():
+            self.moments.setdefault(domain, {})[name] = Moments(**part)
 
 
 class Asked:
@@ -160,9 +193,13 @@ class Asked:
         support, query = clipped(task.support_x), clipped(task.query_x)
         member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
         self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
-        means, sources = learner.known(task.classes, task.ways, without)
+        known = learner.known(task.classes, task.ways, without)
+        means, sources, self.present = known.means, known.covariance, known.present[:, None]
         sums = member.T @ support
         seen = self.counts[:, 0] > 0
+        absent = np.flatnonzero(~seen & ~known.present)
+        if len(absent):
+            raise ValueError(f"neither the sources nor the support set have a clip of {task.classes[absent[0]]}")
         residuals = support - member[:, seen] @ (sums[seen] / self.counts[seen])
         free = max(1, len(residuals) - int(seen.sum()))
         mixed = (1 - own) * sources + own * residuals.T @ residuals / free
@@ -179,6 +216,7 @@ class Asked:
             np.array([getattr(options, name) for options in grid])[:, None, None]
             for name in ("prior", "temperature", "unlabelled", "fixed")
         )
+        prior = prior * self.present  # (options, N+F, 1)
         identity = np.broadcast_to(np.eye(len(self.counts)), (len(grid), len(self.counts), len(self.counts)))
         own = np.concatenate([prior * identity, identity], axis=2)  # of the sources' means and the support set's sums
         share = np.zeros((len(grid), len(self.products[self.queries]), len(self.counts)))

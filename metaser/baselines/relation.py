@@ -37,6 +37,10 @@ class RelationNet(MetricLearner):
         """The embedding's, then the relation module's."""
         return [*self.model.parameters(), *self.relation.parameters()]
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """The embedding's weights, and the relation module's."""
+        return super().state() | dict(self.relation.named_parameters(prefix="relation"))
+
     def compare(self, support: torch.Tensor, member: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
         """The scores before they are brought between 0 and 1."""
         classes = member.T @ support

@@ -32,6 +32,8 @@ class SVM(Loopless):
         penalty: C.
     """
 
+    savable = False
+
     penalty = 3.0
     #: Whether it trains on the sources' clips, too.
     with_sources = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from metaser.corpora import find
 from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
+from metaser.progress import say
 
 #: The class that a collection may borrow from another corpus.
 NEUTRAL = "neutral"
@@ -149,18 +149,15 @@ def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
 def announce(selection: Selection, root: Path | None) -> None:
     """Says on standard error which speech is used, and in capitals when it is synthetic."""
     if selection.kind == "bundled":
-        print(f"metaser: using {selection.collection}, which need no fetching and are not the paper's", file=sys.stderr)
+        say(f"using {selection.collection}, which need no fetching and are not the paper's")
         return
     if selection.kind == "synthetic":
         why = "as asked" if root else "since METASER_DATA is not set"
-        print(
-            f"metaser: using the built-in SYNTHETIC corpus, {why}; the numbers say nothing about speech",
-            file=sys.stderr,
-        )
+        say(f"using the built-in SYNTHETIC corpus, {why}; the numbers say nothing about speech")
         return
     found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} {selection.unit}"
                       for domain, title in selection.titles.items())  # fmt: skip
     what = "real speech, collection" if selection.unit == "clips" else selection.unit
-    print(f"metaser: {what} {selection.collection}: {found}", file=sys.stderr)
+    say(f"{what} {selection.collection}: {found}")
     if selection.absent:
-        print(f"metaser: not there and left out: {', '.join(selection.absent)}", file=sys.stderr)
+        say(f"not there and left out: {', '.join(selection.absent)}")

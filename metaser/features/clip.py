@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
+from metaser.errors import UserError
 from metaser.features import coefficients, encoder, functionals
 from metaser.features.recipes import MFCC, Encoder, Functionals, Recipe
 
@@ -33,6 +34,19 @@ def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
         case MFCC():
             return coefficients.mfcc(waveform, recipe)
     raise TypeError(f"{type(recipe).__name__} is no kind of recipe")
+
+
+def checked(waveform: torch.Tensor, recipe: Recipe, path: str) -> tuple[torch.Tensor, int]:
+    """As `compute`.
+
+    Raises:
+        UserError: naming the clip, if its features are not finite numbers.
+    """
+    x, frames = compute(waveform, recipe)
+    if not x.isfinite().all():  # finite samples can still be so large that their power is not
+        peak = waveform.abs().max()
+        raise UserError(f"{path}: samples up to {peak:.3g} are too large; scale them to between -1 and 1")
+    return x, frames
 
 
 def trim_silence(waveform: torch.Tensor, trim_db: float, window: int, hop: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from metaser.corpora.audio import read_samples, read_waveform
 from metaser.errors import UserError
 from metaser.features import encoder
-from metaser.features.clip import compute
+from metaser.features.clip import checked
 from metaser.features.recipes import Encoder, Recipe
 from metaser.files import cache_folder, replacing
 from metaser.parallel import available_cores
@@ -75,7 +75,7 @@ def extract(
     paths = [str(path) for path in table["path"]]
     if not paths:
         raise UserError("no utterances to extract features from; choose a corpus or a filter that leaves some")
-    with _threads(workers) as pool:
+    with threads(workers) as pool:
         key = _key(pool, paths, recipe)
         cache = cache_folder("features") / f"{key}.safetensors"
         found = _load(cache, (len(paths), *recipe.shape))
@@ -88,7 +88,7 @@ def extract(
 
 
 @contextmanager
-def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+def threads(workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """A pool in which torch uses one thread per worker: torch's own threads would only get in the workers' way."""
     workers = available_cores() if workers is None else workers
     if workers < 1:
@@ -130,11 +130,7 @@ def _compute_all(
     lengths = torch.empty(len(paths), dtype=torch.int64)
 
     def fill(row: int) -> None:
-        waveform = read_waveform(paths[row], recipe.rate)
-        x[row], lengths[row] = compute(waveform, recipe)
-        if not x[row].isfinite().all():  # finite samples can still be so large that their power is not
-            peak = waveform.abs().max()
-            raise UserError(f"{paths[row]}: samples up to {peak:.3g} are too large; scale them to between -1 and 1")
+        x[row], lengths[row] = checked(read_waveform(paths[row], recipe.rate), recipe, paths[row])
 
     for done, _ in enumerate(pool.map(fill, range(len(paths))), start=1):
         if progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +54,25 @@ def normalise(features: FeatureSet, how: str) -> FeatureSet:
     if silent.any() and not silent.all():
         normalised[silent] = _z_scores(x, valid, by=~silent)[silent]
     return replace(features, x=torch.from_numpy(normalised))
+
+
+def normalise_by(
+    x: torch.Tensor, lengths: torch.Tensor, groups: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> torch.Tensor:
+    """Clips brought to z-scores, some by some: what ``speaker`` and ``language`` are to a corpus, where there is none.
+
+    Args:
+        x: ``(clips, coefficients, frames)``; it is left as it is.
+        lengths: ``(clips,)``, valid frames.
+        groups: Rows of clips, and the rows that lend them their mean and deviation.
+    """
+    values, valid = x.numpy(), np.arange(x.shape[2]) < lengths.numpy()[:, None]
+    normalised = np.zeros_like(values)
+    for rows, lenders in groups:
+        both = np.concatenate([rows, lenders])
+        by = np.arange(len(both)) >= len(rows)
+        normalised[rows] = _z_scores(values[both], valid[both], by)[: len(rows)]
+    return torch.from_numpy(normalised)
 
 
 def _groups(features: FeatureSet, by_speaker: bool) -> Iterator[np.ndarray]:

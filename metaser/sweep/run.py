@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaser.files import expanded, remove_unfinished, writable_folder
-from metaser.progress import progress
+from metaser.progress import progress, say
 from metaser.reporting.tables import markdown
 from metaser.sweep import executors
 from metaser.sweep.cell import LOG, Cell
@@ -63,7 +63,7 @@ def run_cells(settings: Sweep, grid: Grid, executor: object = None) -> list[tupl
         executor: One of submitit's; without it, processes of our own.
     """
     left = [cell for cell in grid.cells if not cell.done]
-    print(f"metaser: {len(grid.cells)} cells, {len(grid.cells) - len(left)} of them done before", file=sys.stderr)
+    say(f"{len(grid.cells)} cells, {len(grid.cells) - len(left)} of them done before")
     if not left:
         return []
     reasons: dict[str, str] = {}

@@ -102,9 +102,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         support, query = torch.from_numpy(episode.support_index), torch.from_numpy(episode.query_index)
         support_x, query_x = (floating(self.x[rows]) for rows in (support, query))
         if self.by_support:
-            variance, mean = torch.var_mean(support_x, dim=(0, 2), keepdim=True, correction=0)
-            deviation = torch.where(variance > 0, variance, 1).sqrt()
-            support_x, query_x = (support_x - mean) / deviation, (query_x - mean) / deviation
+            support_x, query_x = by_support(support_x, query_x)
         support_speakers, query_speakers = (
             tuple(self.speakers[row] for row in rows) if self.speakers else ()
             for rows in (episode.support_index, episode.query_index)
@@ -134,6 +132,18 @@ class SpeechTasks(l2l.data.TaskDataset):
         if not 0 <= i < self.num_tasks:
             raise IndexError(f"task {i} of {self.num_tasks}")
         return self.task(0, i)
+
+
+def by_support(support: torch.Tensor, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both, each coefficient brought to mean 0 and variance 1 over the clips and frames of the support set.
+
+    Args:
+        support: ``(clips, coefficients, frames)``.
+        query: The same.
+    """
+    variance, mean = torch.var_mean(support, dim=(0, 2), keepdim=True, correction=0)
+    deviation = torch.where(variance > 0, variance, 1).sqrt()
+    return (support - mean) / deviation, (query - mean) / deviation
 
 
 def floating(x: torch.Tensor) -> torch.Tensor:

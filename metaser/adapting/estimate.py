@@ -1,0 +1,77 @@
+"""How good an adapted model is likely to be, from its own few clips: each is left out in turn and asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.model_selection import StratifiedKFold
+
+if TYPE_CHECKING:
+    from metaser.adapting.model import Model, Support
+
+#: Clips up to which one is left out at a time; of more, a tenth.
+ONE_BY_ONE, FOLDS = 40, 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """So many of so many clips were rightly named; the share's 95 % interval (Wilson 1927) takes them for independent."""
+
+    right: int
+    clips: int
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.right / self.clips
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its lower and upper end."""
+        found = binomtest(self.right, self.clips).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+
+def estimate(model: Model) -> dict[str, Estimate]:
+    """``clips left out``, where every class has two clips or more; ``speakers left out``, where all classes would still be there.
+
+    An empty mapping says that there are too few clips to tell.
+    """
+    support = model.support
+    assert support is not None, "asked of an adapted model only"
+    found = {}
+    for name, parts in (("clips left out", clips(support)), ("speakers left out", speakers(support))):
+        right = total = 0
+        for left_out in parts:
+            rest = np.setdiff1d(np.arange(len(support.y)), left_out)
+            says = model.probabilities(support.sound.part(left_out), support.part(rest)).argmax(axis=1)
+            right += int((says == support.y.numpy()[left_out]).sum())
+            total += len(left_out)
+        if total:
+            found[name] = Estimate(right, total)
+    return found
+
+
+def clips(support: Support) -> Iterator[np.ndarray]:
+    """Rows to leave out together; none where a class would be lost."""
+    y = support.y.numpy()
+    if np.unique(y, return_counts=True)[1].min() < 2:
+        return
+    if len(y) <= ONE_BY_ONE:
+        yield from np.arange(len(y))[:, None]
+        return
+    folds = min(FOLDS, int(np.unique(y, return_counts=True)[1].min()))
+    for _, rows in StratifiedKFold(folds, shuffle=True, random_state=0).split(y, y):
+        yield np.asarray(rows)
+
+
+def speakers(support: Support) -> Iterator[np.ndarray]:
+    """The rows of one speaker after another, where all are known and all classes have clips of others."""
+    who, y = support.speakers.numpy(), support.y.numpy()
+    parts = [np.flatnonzero(who == one) for one in np.unique(who)]
+    if who.min() >= 0 and len(parts) > 1 and all(set(np.delete(y, rows)) == set(y) for rows in parts):
+        yield from parts

@@ -1,0 +1,283 @@
+"""A trained model: adapted to a few labelled clips, then asked about others.
+
+An adapted model is the trained one with its support set: every answer adapts to these clips as a test task of an experiment
+does, so that what an experiment measures is what a user gets. Clips are brought to z-scores by the support set where the
+model was trained on any z-scores but an utterance's own, and are answered each for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metaser import learners, models
+from metaser.adapting import file
+from metaser.adapting.answers import Answers
+from metaser.adapting.estimate import Estimate, estimate
+from metaser.adapting.file import SUPPORT, Facts
+from metaser.adapting.sound import Sound, sound
+from metaser.algorithms.base import Learner
+from metaser.corpora.folder import Folder
+from metaser.errors import UserError, nearest
+from metaser.features import recipe
+from metaser.features.normalisation import normalise_by
+from metaser.tasks import Task
+from metaser.tasks.dataset import by_support
+
+#: Clips of a speaker that can lend a mean and a deviation.
+LEAST = 4
+
+#: The end of the names of what has one row per class.
+HEAD = (".head.weight", ".head.bias")
+
+
+@dataclass(frozen=True)
+class Support:
+    """The clips that a model is adapted to.
+
+    Attributes:
+        sound: Their features, not normalised.
+        y: ``(clips,)`` int64, their classes by number.
+        speakers: ``(clips,)`` int64, who speaks, by number; -1 where nobody said.
+    """
+
+    sound: Sound
+    y: torch.Tensor
+    speakers: torch.Tensor
+
+    def part(self, rows: np.ndarray) -> Support:
+        """Some of the clips."""
+        return Support(self.sound.part(rows), self.y[rows], self.speakers[rows])
+
+    def fits(self, shape: tuple[int, int], classes: int) -> bool:
+        """Whether all parts are there, of features of that shape, and of so many classes at most."""
+        x, lengths = self.sound.x, self.sound.lengths
+        return bool(
+            x.dim() == 3 and x.shape[1:] == shape and x.dtype == torch.float32 and x.isfinite().all()
+            and len(x) == len(lengths) == len(self.y) == len(self.speakers) > 0
+            and lengths.dtype == self.y.dtype == self.speakers.dtype == torch.int64
+            and lengths.dim() == self.y.dim() == self.speakers.dim() == 1 and lengths.min() >= 1 and lengths.max() <= shape[1]
+            and self.y.min() >= 0 and self.y.max() < classes
+        )  # fmt: skip
+
+
+class Model:
+    """A trained model, adapted or not yet; see the module.
+
+    Args:
+        facts: What it is.
+        tensors: What it has learned, as `metaser.algorithms.base.Learner.state` gives it.
+        support: What it is adapted to.
+
+    Raises:
+        UserError: if facts and tensors do not belong together.
+    """
+
+    def __init__(self, facts: Facts, tensors: Mapping[str, torch.Tensor], support: Support | None = None) -> None:
+        self.facts, self.tensors, self.support = facts, dict(tensors), support
+        self.recipe = recipe(facts.features.recipe, backend=facts.features.backend)
+        classes = facts.answers or facts.classes
+        if support and not support.fits(self.recipe.shape, len(classes) - facts.also):
+            raise UserError("the clips that the model is adapted to are not whole")
+        try:
+            self.learner = self._learner(classes)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({error})"
+            ) from None
+
+    def _learner(self, classes: Sequence[str]) -> Learner:
+        """The learner, with one output per class."""
+        # Inductive: what is said of a clip does not depend on what else is asked.
+        own = self.facts.algorithm.model_copy(update={"statistics": "support"})
+        networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0) for _ in range(own.ensemble)]
+        learner = learners.build(
+            own, networks, self.facts.engine.model_copy(update={"layout": "task", "device": "cpu"})
+        )
+        if not learner.savable:
+            raise ValueError(f"{own.name} keeps none")
+        learner.restore(with_classes(self.tensors, self.facts.classes, classes))
+        return learner
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it can be asked."""
+        return self.support is not None
+
+    def adapt(
+        self,
+        clips: str | Path,
+        also: Sequence[str] = (),
+        emotions: Mapping[str, str] | None = None,
+        steps: int | None = None,
+    ) -> Model:
+        """The same model, adapted to labelled clips; clips that it was adapted to before are forgotten.
+
+        Args:
+            clips: A folder ``emotion/*.wav`` or ``speaker/emotion/*.wav``, or a CSV file (`metaser.corpora.folder.Folder`); any
+                number of classes from two on, of one clip or more each. A class that the model was trained on keeps its
+                outputs; others begin as the mean of all.
+            also: Classes that it was trained on and is to answer, too, though no clip shows them.
+            emotions: Names in the folder → names to use.
+            steps: Inner steps, where it has any; as in its training's tests when not given.
+
+        Raises:
+            UserError: naming the clip that cannot be read, or the class that cannot be.
+        """
+        table = Folder("clips", Path(clips), "und", emotions).table(Path(clips))
+        found = sorted(set(table["emotion"]))
+        also = tuple(also) or self._kept_fixed(found)
+        for name in also:
+            if name not in self.facts.classes:
+                raise UserError(f"--also {name}: the model was not trained on it; {nearest(name, self.facts.classes)}")
+            if name in found:
+                raise UserError(f"--also {name}: {clips} has clips of it; leave it out here")
+        if len(found) + len(also) < 2:
+            raise UserError(f"{clips}: holds {found[0]} alone; give clips of two classes or more")
+        known = [name for name in self.facts.classes if name in found]
+        answers = (*known, *(name for name in found if name not in known), *also)
+        y = torch.tensor([answers.index(name) for name in table["emotion"]])
+        speakers = pd.factorize(table["speaker"].replace("", None))[0]
+        own = self.facts.algorithm.model_copy(update={} if steps is None else {"test_steps": steps})
+        facts = self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own})
+        return Model(
+            facts,
+            self.tensors,
+            Support(sound(list(table["path"]), self.recipe)[0], y, torch.from_numpy(speakers.astype(np.int64))),
+        )
+
+    def _kept_fixed(self, found: Sequence[str]) -> tuple[str, ...]:
+        """The fixed classes of F-MAML, which are known for good, so far as no clip shows them.
+
+        Raises:
+            UserError: if all are shown.
+        """
+        if self.facts.algorithm.name != "fmaml":
+            return ()
+        fixed = self.facts.classes[len(self.facts.classes) - self.facts.fixed :]
+        left = tuple(name for name in fixed if name not in found)
+        if not left:
+            raise UserError(f"F-MAML knows {' and '.join(fixed)} without clips; leave those of {fixed[-1]} out")
+        return left
+
+    def predict(
+        self, clips: Sequence[str | Path], window: float = 0.0, hop: float = 0.0, together: bool = False
+    ) -> Answers:
+        """What it says of clips.
+
+        Args:
+            clips: WAV or FLAC files.
+            window: Longer clips are cut into windows of so many seconds, and answered by the mean of their windows'
+                probabilities; 0 to take every clip as a whole.
+            hop: Seconds from one window to the next; half a window when 0.
+            together: The clips are all of one speaker, and are brought to z-scores by one another instead of by those that the
+                model is adapted to: better for a new speaker, from a dozen clips of several emotions on. Transductive.
+
+        Raises:
+            UserError: naming a clip that cannot be read; or if the model is not adapted yet.
+        """
+        if self.support is None:
+            raise UserError("the model is not adapted to any clips yet; `metaser adapt` does that")
+        asked, spans = sound([str(clip) for clip in clips], self.recipe, window, hop)
+        return Answers(spans, self.facts.answers, self.probabilities(asked, self.support, together))
+
+    def probabilities(self, asked: Sound, support: Support, together: bool = False) -> np.ndarray:
+        """``(clips, answers)`` after adaptation to a support set."""
+        task = self.task(asked, support, together)
+        try:
+            return self.learner.predict(task).double().softmax(dim=1).cpu().numpy()
+        except (ValueError, RuntimeError) as error:  # of a file that was made up
+            raise UserError(f"the model cannot answer ({str(error).splitlines()[0][:200]})") from None
+
+    def task(self, asked: Sound, support: Support, together: bool = False) -> Task:
+        """The question as a task, whose query labels mean nothing."""
+        how, known = self.facts.features.normalise, len(support.y)
+        both, lengths = torch.cat([support.sound.x, asked.x]), torch.cat([support.sound.lengths, asked.lengths])
+        if how == "support":
+            support_x, x = by_support(support.sound.x, asked.x)
+            x = by_support(asked.x, asked.x)[1] if together else x
+        elif how != "none":
+            both = normalise_by(both, lengths, list(lenders(how, support.speakers.numpy(), len(asked.x), together)))
+            support_x, x = both[:known], both[known:]
+        else:
+            support_x, x = support.sound.x, asked.x
+        nothing = torch.zeros(len(x), dtype=torch.int64)
+        who = tuple(map(str, support.speakers.tolist()))
+        return Task(support_x, support.y, x, nothing, self.facts.answers, self.facts.also, "", torch.arange(known),
+                    torch.arange(len(x)), who)  # fmt: skip
+
+    def estimate(self) -> dict[str, Estimate]:
+        """How often it would be right on other clips like those that it is adapted to; see `metaser.adapting.estimate`."""
+        assert self.support is not None, "asked of an adapted model only"
+        return estimate(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a model file (`metaser.adapting.file`); speakers' names are not kept.
+
+        Raises:
+            UnwritableError: if it cannot be written.
+        """
+        own = self.support
+        kept = dict(zip(SUPPORT, (own.sound.x, own.sound.lengths, own.y, own.speakers), strict=True)) if own else {}
+        file.write(Path(path), self.facts, self.tensors | kept)
+
+
+def load(path: str | Path) -> Model:
+    """The model of a model file.
+
+    Raises:
+        UserError: naming the file, if it is no whole model file.
+    """
+    facts, tensors = file.read(Path(path))
+    own = [tensors.pop(name, None) for name in SUPPORT]
+    x, lengths, y, speakers = own
+    try:
+        if x is None or lengths is None or y is None or speakers is None or not facts.answers:
+            if any(part is not None for part in own) or facts.answers:
+                raise UserError("the clips that the model is adapted to are not whole")
+            return Model(facts, tensors)
+        return Model(facts, tensors, Support(Sound(x, lengths), y, speakers))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def adapt(model: str | Path, clips: str | Path, also: Sequence[str] = (), steps: int | None = None) -> Model:
+    """The model of a model file, adapted to labelled clips; see `Model.adapt`."""
+    return load(model).adapt(clips, also, steps=steps)
+
+
+def lenders(how: str, speakers: np.ndarray, asked: int, together: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Whose statistics bring which clips to z-scores (`metaser.features.normalisation.normalise_by`).
+
+    Args:
+        how: ``utterance``, ``speaker`` or ``language``.
+        speakers: ``(clips,)`` of the support set.
+        asked: Clips that are asked; they come after these.
+        together: They are measured by one another.
+    """
+    own, new = np.arange(len(speakers)), np.arange(len(speakers), len(speakers) + asked)
+    if how == "utterance":
+        yield from ((row[None], row[None]) for row in np.concatenate([own, new]))
+        return
+    for who in np.unique(speakers):
+        rows = own[speakers == who]
+        yield rows, rows if how == "speaker" and who >= 0 and len(rows) >= LEAST else own
+    yield new, new if together else own
+
+
+def with_classes(
+    tensors: Mapping[str, torch.Tensor], before: Sequence[str], classes: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """A network's tensors with a head for other classes: the rows of those that it had, the mean of all rows for new ones."""
+    places = [before.index(name) if name in before else None for name in classes]
+    return {
+        name: torch.stack([tensor.mean(dim=0) if place is None else tensor[place] for place in places])
+        if name.endswith(HEAD) and tensor.dim() and len(tensor) == len(before)
+        else tensor
+        for name, tensor in tensors.items()
+    }

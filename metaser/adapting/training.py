@@ -1,0 +1,118 @@
+"""Trains a model to be adapted later: on all speech that an experiment's settings name, with nothing left out to test on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from metaser.adapting import file
+from metaser.adapting.file import Facts, Trained
+from metaser.cells import JOIN, Cell
+from metaser.checkpoint import Checkpoints
+from metaser.errors import UserError
+from metaser.experiment import Run
+from metaser.features import recipe
+from metaser.files import writable_folder
+from metaser.parallel import Workers
+from metaser.progress import progress
+from metaser.reporting.results import PACKAGES, commit
+from metaser.study import Study
+from metaser.work import Work
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which model.
+
+    Attributes:
+        experiment: The experiment's folder, whose settings are used.
+        variant: Of these; the first when not given.
+        protocol: The same.
+        algorithm: Its label; the first one when not given.
+        corpora: To train on; those of the settings when empty.
+        overrides: ``key=value`` settings over all others.
+    """
+
+    experiment: Path
+    variant: str = ""
+    protocol: str = ""
+    algorithm: str = ""
+    corpora: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+
+
+def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
+    """Trains a model and writes its file; a training that was stopped goes on from its last checkpoint.
+
+    Args:
+        wanted: Which.
+        out: The model file to write.
+        root: As in `metaser.experiment.Run`.
+
+    Raises:
+        UserError: for any mistake in the arguments, the settings or the corpora, before anything is trained; if training
+            diverges; or if the file cannot be written.
+    """
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name the file to write, such as {out / 'model.safetensors'}")
+    folder = writable_folder(out.absolute().parent, "the model file's folder")
+    study = Study(wanted.experiment / "config.yaml")
+    variant = wanted.variant or next(iter(study.variants), "")
+    protocol, overrides = wanted.protocol or study.protocols[0], [*corpora(wanted.corpora), *wanted.overrides]
+    draft = study.experiment(variant=variant, protocol=protocol, overrides=overrides)
+    if draft.data.pictures:
+        raise UserError(
+            f"{wanted.experiment}: is about pictures, and a model file is for speech; give experiments/adapt"
+        )
+    label = wanted.algorithm or next(iter(draft.algorithms))
+    run = Run(wanted.experiment, variant, [*overrides, f"compare=[{label}]"], folder, [protocol], root)
+    sources = [name for name in run.first.data.sources or run.speech.domains if name in run.speech.domains]
+    cell = Cell(protocol, label, "", run.first.seeds[0], JOIN.join(sources))
+    settings = run.cells.of(cell)
+    algorithm = settings.algorithms[label]
+    with Workers(1 if run.device.type == "cuda" else None) as workers:
+        work = Work(run.cells, cell, run.features(cell), workers)
+        if not work.learner.savable:
+            raise UserError(
+                f"--algorithm {label}: what {algorithm.name} learns cannot be kept in a model file; choose another"
+            )
+        identity = json.dumps([run.identity(), label, sources, settings.model_dump(mode="json")], sort_keys=True)
+        kept = folder / f".{out.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.partial"
+        with progress(f"training {label}", settings.training.iterations) as update:
+            work.train(lambda done: update(done, settings.training.iterations), Checkpoints(kept, work.rows))
+    facts = Facts(
+        algorithm=algorithm,
+        engine=settings.engine,
+        network=settings.model.name,
+        features=settings.features,
+        recipe=file.digest(recipe(settings.features.recipe, backend=settings.features.backend)),
+        classes=(*work.samplers[""].emotions, *settings.tasks.fixed),
+        fixed=len(settings.tasks.fixed),
+        trained=Trained(
+            experiment=settings.experiment,
+            variant=run.variant,
+            protocol=cell.protocol,
+            label=label,
+            seed=cell.seed,
+            kind=run.speech.kind,
+            clips={source: int((run.speech.table["domain"] == source).sum()) for source in sources},
+            commit=commit(wanted.experiment),
+            versions={name: metadata.version(name) for name in PACKAGES},
+        ),
+    )
+    file.write(out, facts, work.learner.state())
+    shutil.rmtree(kept, ignore_errors=True)
+    return facts
+
+
+def corpora(names: Sequence[str]) -> list[str]:
+    """Settings that use some corpora and no others."""
+    if not names:
+        return []
+    return [f"data.collections={{chosen: {{corpora: [{', '.join(names)}]}}}}", "data.use=chosen", "data.sources=[]",
+            "data.targets=[]"]  # fmt: skip

@@ -1,0 +1,193 @@
+"""``metaser train``, ``adapt`` and ``predict``: a model for a language of one's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaser.commands.common import Root, stoppable, training
+from metaser.errors import UserError
+from metaser.progress import say
+
+if TYPE_CHECKING:
+    from metaser.adapting import Model
+    from metaser.adapting.estimate import Estimate
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(
+    out: Annotated[Path, typer.Argument(help="The model file to write, such as model.safetensors.")],
+    experiment: Annotated[Path, typer.Option(help="The experiment whose settings are used.")] = Path(
+        "experiments/adapt"
+    ),
+    variant: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
+    protocol: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
+    algorithm: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Train on this corpus; may be repeated.", show_default=False)
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
+    ] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on all speech that there is, to be adapted later.
+
+    Example: metaser train model.safetensors --corpus emodb --corpus ravdess
+    """
+    training()
+    from metaser.adapting.training import Wanted
+    from metaser.adapting.training import train as train_model
+
+    with stoppable("the same command goes on from the last checkpoint"):
+        wanted = Wanted(experiment, variant, protocol, algorithm, corpus or [], setting or [])
+        facts = train_model(wanted, out, root)
+    if as_json:
+        print(
+            json.dumps({"file": str(out), "classes": facts.classes, **facts.trained.model_dump(mode="json")}, indent=1)
+        )
+        return
+    clips = ", ".join(f"{name}: {count} clips" for name, count in facts.trained.clips.items())
+    synthetic = " (SYNTHETIC data: it knows nothing of speech)" if facts.trained.kind == "synthetic" else ""
+    print(f"written to {out}: {facts.trained.label}, trained on {clips}{synthetic}; knows {', '.join(facts.classes)}")
+
+
+def adapt(
+    model: Annotated[Path, typer.Argument(help="A model file, from `metaser train`.")],
+    clips: Annotated[
+        Path, typer.Argument(help="Your clips: emotion/*.wav, speaker/emotion/*.wav, or a CSV file (path, emotion).")
+    ],
+    out: Annotated[Path, typer.Argument(help="The adapted model file to write.")],
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A class that the model knows and the clips do not show; may be repeated.", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Inner steps, where the model takes any.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a trained model to a few labelled clips, of any classes.
+
+    Example: metaser adapt model.safetensors clips/ mine.safetensors
+    """
+    from metaser.adapting import load
+
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name the file to write, such as {out / 'mine.safetensors'}")
+    adapted = load(model).adapt(clips, also or (), steps=steps)
+    found = adapted.estimate()
+    adapted.save(out)
+    if as_json:
+        print(json.dumps(summary(adapted, found, out), indent=1))
+        return
+    facts = adapted.facts
+    if facts.trained.kind == "synthetic":
+        say("this model was trained on SYNTHETIC data, and knows nothing of speech")
+    for name, count in counts(adapted).items():
+        print(f"{name:<16}{count:>4} clips{'' if name in facts.classes else '  (new to the model)'}")
+    for what, estimate in found.items():
+        low, high = estimate.interval
+        print(f"{what}, each in turn: {100 * estimate.share:.0f} % of {estimate.clips} right (95 % interval {100 * low:.0f} to "
+              f"{100 * high:.0f}; chance {100 / len(facts.answers):.0f})")  # fmt: skip
+    if not found:
+        say(
+            "no class may have a single clip for an estimate of how good this is; keep some labelled clips to test it by"
+        )
+    print(f"written to {out}")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="An adapted model file, from `metaser adapt`.")],
+    clips: Annotated[
+        list[str], typer.Argument(help="WAV or FLAC files, folders of them, or - for paths on standard input.")
+    ],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="The clips are of one speaker, and are measured by one another.")
+    ] = False,
+    window: Annotated[
+        float, typer.Option(min=0, help="Cut longer clips into windows of so many seconds; 0: do not.")
+    ] = 0,
+    hop: Annotated[float, typer.Option(min=0, help="Seconds from window to window; 0: half a window.")] = 0,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Write a plot per long clip into this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Say which emotion clips have: a label and every class's probability.
+
+    Example: metaser predict mine.safetensors new/*.wav --csv
+    """
+    from metaser.adapting import load
+
+    if as_json and as_csv:
+        raise UserError("--json and --csv: choose one")
+    if timeline and not window:
+        window = TIMELINE_WINDOW
+    found = load(model).predict(files(clips), window, hop, together)
+    if as_json:
+        print(found.json())
+    elif as_csv:
+        print(found.table().to_csv(index=False, float_format="%.6f"), end="")
+    else:
+        print(found.table().to_string(index=False, float_format="{:.3f}".format))
+    if timeline:
+        for path in found.timelines(timeline):
+            say(f"written to {path}")
+
+
+#: The window in s of a timeline when none is given.
+TIMELINE_WINDOW = 3.0
+
+
+def files(named: Sequence[str]) -> list[str]:
+    """The clips that a command line names: files, those below folders, and those that standard input lists.
+
+    Raises:
+        UserError: naming a folder that holds none.
+    """
+    from metaser.corpora.base import audio_files
+
+    found: list[str] = []
+    for name in named:
+        if name == "-":
+            found += [line for line in sys.stdin.read().splitlines() if line.strip()]
+        elif Path(name).is_dir():
+            below = audio_files(Path(name))
+            if not below:
+                raise UserError(f"{name}: holds no WAV or FLAC file")
+            found += [str(Path(name) / one) for one in below]
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def counts(adapted: Model) -> dict[str, int]:
+    """Class → clips that a model is adapted to."""
+    assert adapted.support is not None, "it is adapted"
+    numbers = adapted.support.y.bincount(minlength=len(adapted.facts.answers)).tolist()
+    return dict(zip(adapted.facts.answers, numbers, strict=True))
+
+
+def summary(adapted: Model, found: dict[str, Estimate], out: Path) -> dict[str, Any]:
+    """What ``metaser adapt --json`` prints."""
+    return {
+        "file": str(out),
+        "clips": counts(adapted),
+        "new": [name for name in adapted.facts.answers if name not in adapted.facts.classes],
+        "estimates": {
+            what: {"accuracy": one.share, "clips": one.clips, "interval": one.interval} for what, one in found.items()
+        },
+        "trained": adapted.facts.trained.model_dump(mode="json"),
+    }

@@ -1,0 +1,80 @@
+"""``metaser run``, ``sweep`` and ``render``: experiments and their results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaser.commands.common import Root, stoppable, training
+
+
+def run(
+    experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
+    variant: Annotated[str, typer.Option(help="Which of its variants, such as 5shot.")] = "",
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Only this protocol, such as strict; may be repeated.", show_default=False)
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
+    root: Root = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same configuration.")] = True,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=0, help="Meta-iterations from one checkpoint to the next; 0: one a minute.")
+    ] = 0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also write profile.txt: where training's time goes.")
+    ] = False,
+) -> None:
+    """Run an experiment: train, test, write CSV files, plots and a table.
+
+    Example: metaser run experiments/fmaml --variant 5shot --set training.iterations=100
+    """
+    training()
+    from metaser.experiment import Going, Run
+    from metaser.loading import load
+
+    module, going = load(experiment), Going(resume, checkpoint_every, profile)
+    with stoppable("earlier results are as they were, and the same command goes on from here"):
+        module.run(Run(experiment, variant, setting or [], results, protocol or [], root, going))
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The sweep, such as experiments/fmaml/sweep.yaml.")],
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/sweeps/name.")] = Path("results"),
+    root: Root = None,
+) -> None:
+    """Run a grid of algorithms, targets, variants and seeds, on this machine or by Slurm; what is done is not done again.
+
+    Example: metaser sweep experiments/fmaml/sweep.yaml
+    """
+    training()
+    from metaser.sweep.run import sweep as run_sweep
+
+    with stoppable("finished cells are kept, and the same command goes on from here"):
+        whole = run_sweep(file, results, root)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def render(
+    experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of its runs.")],
+) -> None:
+    """Draw a finished run's plots and table anew from its CSV files; nothing is trained.
+
+    Example: metaser render experiments/fmaml results/fmaml/5shot/real
+    """
+    from metaser.loading import load
+    from metaser.reporting.finished import Finished
+    from metaser.reporting.tables import read_paper
+
+    module, paper = load(experiment), read_paper(experiment / "paper.csv")
+    for folder in folders:
+        finished = Finished(folder)
+        module.render(finished, paper[paper["variant"] == finished.first.variant])
+        print(f"written to {folder}")

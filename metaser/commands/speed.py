@@ -1,0 +1,54 @@
+"""``metaser bench`` and ``scaling``: how fast training is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaser.commands.common import stoppable
+
+
+def bench(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
+    ] = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="Only this algorithm, such as fomaml; may be repeated.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds per workload and algorithm.")] = 7,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
+    ] = False,
+    cost: Annotated[bool, typer.Option(help="Also measure cost against tasks, shots and inner steps.")] = True,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/bench/machine.")] = Path("results"),
+) -> None:
+    """Time training beside stock learn2learn and MetaSER's published way, taking turns on this machine.
+
+    Example: metaser bench --workload lstm --algorithm fomaml
+    """
+    from metaser.bench.run import bench as run_benchmark
+
+    with stoppable("earlier results are as they were"):
+        run_benchmark(workload or (), algorithm or (), rounds, quick, cost, results)
+
+
+def scaling(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of every contender.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
+    ] = False,
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/scaling/machine.")] = Path("results"),
+) -> None:
+    """Time ranks on this machine, and calculate how many of them one run is worth, up to 1,024.
+
+    Example: metaser scaling --workload lstm
+    """
+    from metaser.scaling.run import scaling as measure_scaling
+
+    with stoppable("earlier results are as they were"):
+        measure_scaling(workload or (), rounds, quick, results)
