@@ -124,6 +124,29 @@ def render(
 
 
 @app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="The folder that holds the results of all experiments.")] = Path(
+        "results"
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="The page; report.html in the results folder by default.", show_default=False)
+    ] = None,
+    experiments: Annotated[Path, typer.Option(help="Where the methods' names and the papers' numbers are.")] = Path(
+        "experiments"
+    ),
+) -> None:
+    """Make one HTML page of all results beside the papers', which opens without a network.
+
+    Example: metaser report --results results --out results/report.html
+    """
+    from metaser.reporting.page import report as write_report
+
+    out = out or results / "report.html"
+    write_report(results, out, experiments)
+    print(f"written to {out}")
+
+
+@app.command()
 def bench(
     workload: Annotated[
         list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
