@@ -36,6 +36,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     runs.run: "Run an experiment: CSV files, plots, a table.",
     runs.sweep: "Run a grid of experiments, here or by Slurm.",
     runs.render: "Draw a finished run anew from its CSV files.",
+    runs.report: "Make one HTML page of all results.",
     models.train: "Train a model, to be adapted later.",
     models.adapt: "Adapt a model to a few labelled clips.",
     models.predict: "Say which emotion clips have.",

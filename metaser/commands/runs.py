@@ -1,4 +1,4 @@
-"""``metaser run``, ``sweep`` and ``render``: experiments and their results."""
+"""``metaser run``, ``sweep``, ``render`` and ``report``: experiments and their results."""
 
 from __future__ import annotations
 
@@ -78,3 +78,25 @@ def render(
         finished = Finished(folder)
         module.render(finished, paper[paper["variant"] == finished.first.variant])
         print(f"written to {folder}")
+
+
+def report(
+    results: Annotated[Path, typer.Option(help="The folder that holds the results of all experiments.")] = Path(
+        "results"
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="The page; report.html in the results folder by default.", show_default=False)
+    ] = None,
+    experiments: Annotated[Path, typer.Option(help="Where the methods' names and the papers' numbers are.")] = Path(
+        "experiments"
+    ),
+) -> None:
+    """Make one HTML page of all results beside the papers', which opens without a network.
+
+    Example: metaser report --results results --out results/report.html
+    """
+    from metaser.reporting.page import report as write_report
+
+    out = out or results / "report.html"
+    write_report(results, out, experiments)
+    print(f"written to {out}")

@@ -36,17 +36,16 @@ class Finished:
 
     Args:
         folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
+        whole: If not, the long files may be absent, ``metrics.csv`` and ``confusion.csv``, and have no rows then.
 
     Raises:
         UserError: naming the file that is missing or no longer what a run writes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, whole: bool = True) -> None:
         self.folder = folder
-        self.metrics, self.summary = (
-            read_results(folder / f"{name}.csv", columns)
-            for name, columns in (("metrics", METRICS), ("summary", SUMMARY))
-        )
+        self.metrics = self._read("metrics", METRICS, whole)
+        self.summary = self._read("summary", SUMMARY)
         twice = self.summary.duplicated([*KEYS, "metric"])
         if twice.any():
             raise UserError(f"{folder / 'summary.csv'}, row {row_of(twice)}: this number is there twice")
@@ -67,12 +66,16 @@ class Finished:
         self.targets = {target: title for target, title in titles.items() if target in tested}
         frames = {"summary": self.summary}
         if self.first.data.emotions:  # tasks with classes of their own each have no counts to add up
-            self._confusion = frames["confusion"] = read_results(folder / "confusion.csv", CONFUSION)
+            self._confusion = frames["confusion"] = self._read("confusion", CONFUSION, whole)
         for name, frame in frames.items():
             strange = ~frame["target"].isin(list(self.targets))
             if strange.any():
                 raise UserError(f"{folder / name}.csv, row {row_of(strange)}: run.json has no domain "
                                 f"{str(frame['target'][strange].iloc[0])[:80]!r}")  # fmt: skip
+
+    def _read(self, name: str, columns: Sequence[str], needed: bool = True) -> pd.DataFrame:
+        path = self.folder / f"{name}.csv"
+        return read_results(path, columns) if needed or path.exists() else pd.DataFrame(columns=list(columns))
 
     @property
     def first(self) -> Experiment:
