@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist notebooks report bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -137,6 +137,9 @@ exp-omniglot-full: $(READY)  ## the same with five seeds everywhere, 20-way too
 
 exp-mnist: $(READY)  ## the tutorial's hands-on: fine-tuning, MAML and metric learners on digits
 	for variant in alike tutorial; do $(RUN) experiments/mnist --variant $$variant || exit $$?; done
+
+exp-adapt: $(READY)  ## a few clips of a new language: a trained model against training on these clips alone
+	for variant in 5shot 1shot; do $(RUN) experiments/adapt --variant $$variant || exit $$?; done
 
 notebooks: $(READY)  ## run the notebooks, outputs and all
 	$(BIN)/jupyter execute --inplace --timeout=1800 notebooks/*.ipynb

@@ -18,6 +18,7 @@ from metaser.errors import UserError
 from metaser.experiment import Run
 from metaser.features import recipe
 from metaser.files import writable_folder
+from metaser.learners import LEARNERS
 from metaser.parallel import Workers
 from metaser.progress import progress
 from metaser.reporting.results import PACKAGES, commit
@@ -70,6 +71,9 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
             f"{wanted.experiment}: is about pictures, and a model file is for speech; give experiments/adapt"
         )
     label = wanted.algorithm or next(iter(draft.algorithms))
+    kind = LEARNERS.get(draft.algorithms[label].name) if label in draft.algorithms else None
+    if kind and not kind.savable:
+        raise UserError(f"--algorithm {label}: what it learns cannot be kept in a model file; choose another")
     run = Run(wanted.experiment, variant, [*overrides, f"compare=[{label}]"], folder, [protocol], root)
     sources = [name for name in run.first.data.sources or run.speech.domains if name in run.speech.domains]
     cell = Cell(protocol, label, "", run.first.seeds[0], JOIN.join(sources))
