@@ -1,7 +1,7 @@
 """The ``metaser`` command. Thin: each command checks its arguments and calls the library.
 
-Exit codes: 0 done, 1 `metaser data verify` found something broken or a cell of `metaser sweep` failed, 2 a user's mistake
-(one line on standard error), 130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 `metaser data verify` found something broken, `metaser data fetch` got less than was asked for or a cell
+of `metaser sweep` failed, 2 a user's mistake (one line on standard error), 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -179,6 +179,25 @@ def list_corpora(root: Root = None) -> None:
     from metaser.files import data_root
 
     print(listing(data_root(root)))
+
+
+@data.command("fetch")
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")],
+    root: Root = None,
+) -> None:
+    """Download and unpack corpora that are free to fetch; for the others, say where and how to apply.
+
+    Ends with 1 where a corpus must be applied for, or has fewer clips than its release.
+
+    Example: metaser data fetch ravdess emodb
+    """
+    from metaser.corpora.fetch import fetch_all
+    from metaser.files import data_root
+
+    with stoppable("what has come is kept, and the same command goes on from there"):
+        if not fetch_all(names, data_root(root)):
+            raise typer.Exit(1)
 
 
 @data.command("verify")
