@@ -468,7 +468,7 @@ EVIL: dict[str, tuple[Callable[[], bytes], str]] = {
     "folder link": (lambda: zipped({member("wav", stat.S_IFLNK | 0o777): b"..", CLIP: GOOD}), "a link"),
     "pipe": (lambda: zipped({CLIP: GOOD, member("wav/x.wav", stat.S_IFIFO | 0o666): b""}), "a device"),
     "device": (lambda: zipped({CLIP: GOOD, member("wav/x.wav", stat.S_IFBLK | 0o666): b""}), "a device"),
-    "encrypted": (encrypted, "is encrypted"),
+    "encrypted": (encrypted, f"member '{CLIP}' is encrypted"),
     "bzip2": (lambda: zipped({CLIP: GOOD}, zipfile.ZIP_BZIP2), "method 12"),
     "lzma": (lambda: zipped({CLIP: GOOD}, zipfile.ZIP_LZMA), "method 14"),
     "twice": (lambda: zipped({CLIP: GOOD, member(CLIP): wav(1)}), "there twice"),
