@@ -265,6 +265,12 @@ def test_a_transfer_that_gets_further_is_taken_up_at_once(offered: Server, tmp_p
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_transfer_of_which_nothing_came_leaves_nothing(offered: Server, root: Path) -> None:
+    offered.cuts = [0]
+    assert_refused(metaser("data", "fetch", "emovo", data=root), "the transfer broke off; try again")
+    assert list(root.iterdir()) == []
+
+
 def test_a_server_without_ranges_sends_all_of_it_again(offered: Server, root: Path, whole: bytes) -> None:
     offered.ranges = False
     kept(root).parent.mkdir()
@@ -536,6 +542,8 @@ def test_bytes_are_counted_whatever_the_headers_claim(tmp_path: Path) -> None:
     (tmp_path / "target" / CLIP).unlink()
     assert "CRC" in refused(tmp_path, forged(CLIP, bytes(4 << 20), len(GOOD)))
     assert sum(map(len, tree(tmp_path / "target").values())) <= len(GOOD), "a bomb that denies it goes off in vain"
+    with pytest.raises(zipfile.BadZipFile, match="more than a corpus has"):
+        unpacking.poured(itertools.repeat(b"endless"), member(CLIP), None, 1000)
 
 
 def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch) -> None:
