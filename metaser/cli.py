@@ -15,9 +15,7 @@ from metaser.commands import data, models, runs, speed
 from metaser.errors import UserError
 from metaser.progress import QUIET
 
-EXIT_CODES = (
-    """Exit codes: 0 done, 1 found broken (data verify) or failed (a cell of sweep), 2 a user's mistake, 130 Ctrl-C."""
-)
+EXIT_CODES = """Exit codes: 0 done; 1 broken, missing or failed in part (data verify, data fetch, sweep); 2 a mistake; 130 Ctrl-C."""
 
 #: No panels: the commands fit on a screen of 24 lines.
 PLAIN: dict[str, Any] = {
@@ -27,7 +25,7 @@ PLAIN: dict[str, Any] = {
 }
 
 app = typer.Typer(
-    help="Few-shot, meta-learned speech emotion recognition. COMMAND --help shows an example of each.",
+    help="Few-shot, meta-learned speech emotion recognition.",
     epilog=EXIT_CODES, pretty_exceptions_enable=False, **PLAIN,
 )  # fmt: skip
 corpora = typer.Typer(help="The corpora: what is there, and whether it is sound.", **PLAIN)
@@ -45,8 +43,9 @@ COMMANDS: dict[Callable[..., None], str] = {
 }
 for function, short in COMMANDS.items():
     app.command(short_help=short)(function)
-app.add_typer(corpora, name="data", short_help="The corpora: list, verify, probe.")
+app.add_typer(corpora, name="data", short_help="The corpora: list, fetch, verify, probe.")
 corpora.command("list", short_help="Which corpora are there.")(data.list_corpora)
+corpora.command(short_help="Download those that are free to fetch.")(data.fetch)
 corpora.command(short_help="Decode every file, name what is wrong.")(data.verify)
 corpora.command(short_help="Measure how hard the data are.")(data.probe)
 

@@ -1,4 +1,4 @@
-"""``metaser data list``, ``verify`` and ``probe``: the corpora."""
+"""``metaser data list``, ``fetch``, ``verify`` and ``probe``: the corpora."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metaser.commands.common import Root
+from metaser.commands.common import Root, stoppable
 
 
 def list_corpora(root: Root = None) -> None:
@@ -18,6 +18,21 @@ def list_corpora(root: Root = None) -> None:
     from metaser.files import data_root
 
     print(listing(data_root(root)))
+
+
+def fetch(names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")], root: Root = None) -> None:
+    """Download and unpack corpora that are free to fetch; for the others, say where and how to apply.
+
+    Ends with 1 where a corpus must be applied for, or has fewer clips than its release.
+
+    Example: metaser data fetch ravdess emodb
+    """
+    from metaser.corpora.fetch import fetch_all
+    from metaser.files import data_root
+
+    with stoppable("what has come is kept, and the same command goes on from there"):
+        if not fetch_all(names, data_root(root)):
+            raise typer.Exit(1)
 
 
 def verify(

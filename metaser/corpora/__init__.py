@@ -59,5 +59,5 @@ def locate(name: str, root: Path | None, progress: Progress | None = None) -> tu
     folder = corpus.locate(root, progress)
     if folder is None:
         where = f"no folder '{corpus.name}' in {root}" if root else "METASER_DATA is not set"
-        raise UserError(f"corpus {corpus.name}: {where}; to get it: {corpus.access}")
+        raise UserError(f"corpus {corpus.name}: {where}; to get it: {corpus.source}")
     return corpus, folder

@@ -75,6 +75,25 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A ZIP archive that anyone may fetch.
+
+    Attributes:
+        url: Where it is.
+        file: Its name while it is kept.
+        checksum: As pooch has it, such as ``md5:0123...``; empty where none is published.
+        size: Its bytes, or None where they are not known.
+        into: The folder to unpack it into, below the corpus's own; empty for that itself.
+    """
+
+    url: str
+    file: str
+    checksum: str = ""
+    size: int | None = None
+    into: str = ""
+
+
+@dataclass(frozen=True)
 class Scan:
     """What lies in a corpus's folder.
 
@@ -99,7 +118,8 @@ class Corpus(ABC):
         languages: ISO 639-1 codes.
         licence: In the owners' words, short.
         home: Where it is described.
-        access: How a user gets it, one sentence.
+        access: How a user gets it without a command, one sentence.
+        downloads: The archives that it is made of, where it may be fetched freely.
         expected: The full release's counts, or None where there is none (`folder`).
         oddities: Stem of a file → what is odd with it in the owners' own release. `metaser data verify` names these
             files as known; anything else it finds is new.
@@ -114,11 +134,17 @@ class Corpus(ABC):
     licence: str
     home: str
     access: str
+    downloads: tuple[Download, ...] = ()
     expected: Expected | None = None
     oddities: Mapping[str, str] = {}
     same_audio: tuple[tuple[str, ...], ...] = ()
     generated: bool = False
     check_overlap: bool = False
+
+    @property
+    def source(self) -> str:
+        """How a user gets it: by a command where there is one."""
+        return f"`metaser data fetch {self.name}`, or by hand: {self.access}" if self.downloads else self.access
 
     @abstractmethod
     def parse(self, relative: PurePosixPath) -> Utterance | None:
@@ -176,7 +202,7 @@ class Corpus(ABC):
     def without_clips(self, folder: Path) -> UserError:
         """The error to raise where ``folder`` holds no clip of this corpus."""
         reason = f"no clip in {folder} is named as {self.title} names its clips"
-        return UserError(f"corpus {self.name}: {reason}; {self.access}")
+        return UserError(f"corpus {self.name}: {reason}; {self.source}")
 
     def table(self, folder: Path) -> pd.DataFrame:
         """The table of `scan`, where every audio file is one of the corpus, and there once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected, Utterance
 
 #: Sentence codes are those of the paper; the letters are those of the German emotion words (W for Wut, ...).
 GRAMMAR = re.compile(r"(03|08|09|1[0-6])(a0[12457]|b0[1239]|b10)([WLEAFTN])([a-f])")
@@ -24,6 +24,7 @@ class Emodb(Corpus):
     licence = "CC0 (audEERING's copy)"
     home = "http://emodb.bilderbar.info"
     access = "fetch http://emodb.bilderbar.info/download/download.zip, which holds wav/03a01Fa.wav and so on"
+    downloads = (Download("http://emodb.bilderbar.info/download/download.zip", "download.zip"),)
     expected = Expected(
         emotions={
             "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62,

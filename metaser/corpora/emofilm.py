@@ -31,7 +31,10 @@ class EmoFilm(Corpus):
     languages = ("en", "it", "es")
     licence = "restricted; end-user licence agreement"
     home = "Zenodo record 7665999 (older: 1326428)"
-    access = "request it from its owners at Zenodo record 7665999 (wav_corpus/f_ans001aen.wav, ...)"
+    access = (
+        "request it from its owners at https://zenodo.org/records/7665999, who have users sign an agreement "
+        "(wav_corpus/f_ans001aen.wav, ...)"
+    )
     expected = Expected(
         emotions={"anger": 232, "disgust": 168, "fear": 221, "happiness": 240, "sadness": 254},
         speakers=202,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected, Utterance
 
 #: Emotion, speaker, sentence: 14 of them, numbered within four kinds.
 GRAMMAR = re.compile(r"(dis|gio|neu|pau|rab|sor|tri)-([fm][123])-(b[123]|l[1-4]|n[1-5]|d[12])")
@@ -24,6 +24,13 @@ class Emovo(Corpus):
     licence = "CC BY-NC-SA 4.0 (as nkululeko lists it)"
     home = "Costantini et al., EMOVO Corpus, LREC 2014"
     access = "fetch it from Google Drive, id 1SUtaKeA-LYnKaD3qv87Y5wYgihJiNJAo (f1/dis-f1-b1.wav, ...)"
+    downloads = (
+        Download(
+            "https://drive.usercontent.google.com/download"
+            "?id=1SUtaKeA-LYnKaD3qv87Y5wYgihJiNJAo&export=download&confirm=t",
+            "emovo.zip",
+        ),
+    )
     expected = Expected(
         emotions=dict.fromkeys(EMOTIONS.values(), 84),
         speakers=dict.fromkeys(("f1", "f2", "f3", "m1", "m2", "m3"), 98),

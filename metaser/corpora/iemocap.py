@@ -32,7 +32,10 @@ class Iemocap(Corpus):
     languages = ("en",)
     licence = "USC's research licence"
     home = "Busso et al., Language Resources and Evaluation 42, 2008"
-    access = "request it from USC's SAIL (Session1/sentences/wav/... and Session1/dialog/EmoEvaluation/*.txt)"
+    access = (
+        "request it from USC's SAIL by the form at https://sail.usc.edu/iemocap/ (Session1/sentences/wav/... and "
+        "Session1/dialog/EmoEvaluation/*.txt)"
+    )
     expected = Expected(
         emotions={
             "anger": 1103, "disgust": 2, "excitement": 1041, "fear": 40, "frustration": 1849, "happiness": 595,

@@ -46,7 +46,7 @@ def entry(holding: Holding) -> str:
         state = f"there: {holding.clips}{total} clips in {holding.folder}"
     languages = ", ".join(corpus.languages) or "no language"
     return (f"\n{corpus.name:10} {corpus.title} ({languages})\n{'':10} {state}\n"
-            f"{'':10} {corpus.licence}; {corpus.home}\n{'':10} {corpus.access}")  # fmt: skip
+            f"{'':10} {corpus.licence}; {corpus.home}\n{'':10} {corpus.source}")  # fmt: skip
 
 
 def verify_all(names: Sequence[str], root: Path | None) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected, Utterance
 
 #: Modality 03 (audio), channel 01 (speech), emotion, intensity, statement, repetition, actor.
 GRAMMAR = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")
@@ -26,6 +26,14 @@ class Ravdess(Corpus):
     licence = "CC BY-NC-SA 4.0"
     home = "Zenodo record 1188976"
     access = "fetch Audio_Speech_Actors_01-24.zip from Zenodo record 1188976 (Actor_01/03-01-01-01-01-01-01.wav, ...)"
+    downloads = (
+        Download(
+            "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+            "Audio_Speech_Actors_01-24.zip",
+            checksum="md5:bc696df654c87fed845eb13823edef8a",
+            size=208_468_073,
+        ),
+    )
     expected = Expected(
         emotions={emotion: 96 if emotion == "neutral" else 192 for emotion in EMOTIONS.values()},
         speakers={f"{actor:02}": 60 for actor in range(1, 25)},

@@ -23,7 +23,10 @@ class Savee(Corpus):
     languages = ("en",)
     licence = "research only"
     home = "Haq & Jackson, AVSP 2009 (University of Surrey)"
-    access = "register with its owners at the University of Surrey and fetch AudioData.zip (AudioData/DC/a01.wav, ...)"
+    access = (
+        "register with its owners at the University of Surrey, http://kahlan.eps.surrey.ac.uk/savee/, and fetch AudioData.zip "
+        "(AudioData/DC/a01.wav, ...)"
+    )
     expected = Expected(
         emotions={emotion: 120 if emotion == "neutral" else 60 for emotion in EMOTIONS.values()},
         speakers=dict.fromkeys(SPEAKERS, 120),

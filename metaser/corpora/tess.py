@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected, Utterance
 
 #: OA is a slip for OAF in one file of the release; ``ps`` is "pleasant surprise".
 GRAMMAR = re.compile(r"(OAF|YAF|OA)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)")
@@ -25,6 +25,14 @@ class Tess(Corpus):
     licence = "CC BY-NC-ND 4.0"
     home = "TSpace, handle 1807/24487"
     access = "fetch it from TSpace, handle 1807/24487 (OAF_angry/OAF_back_angry.wav, ...)"
+    downloads = (
+        Download(
+            "https://huggingface.co/datasets/myleslinder/tess/resolve/main/data/tess.zip",  # a mirror
+            "tess.zip",
+            checksum="sha256:752556de8c109b1d27d163e2a00b0ec8b8186600fd233ab8bd369d003d3cb218",
+            size=224_036_453,
+        ),
+    )
     expected = Expected(
         emotions=dict.fromkeys(EMOTIONS.values(), 400), speakers={"OAF": 1400, "YAF": 1400}, rates=(24414,)
     )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected, Utterance
 
 #: Gender and number of the speaker, file of the speaker, emotion, number of the clip.
 GRAMMAR = re.compile(r"(S([MF])[0-9]{1,2})_F[0-9]{1,3}_([AHNS])[0-9]{2,4}")
@@ -39,6 +39,7 @@ class Urdu(Corpus):
     licence = "research only"
     home = "github.com/siddiquelatif/URDU-Dataset"
     access = "fetch it from github.com/siddiquelatif/URDU-Dataset (Angry/SM1_F10_A010.wav, ...)"
+    downloads = (Download("https://github.com/siddiquelatif/URDU-Dataset/archive/refs/heads/master.zip", "master.zip"),)
     expected = Expected(emotions=dict.fromkeys(EMOTIONS.values(), 100), speakers=29, rates=(44100,))
     oddities: Mapping[str, str] = {
         stem: "released with audio in common: " + ", ".join(stems) for stems in OVERLAPS for stem in stems
