@@ -14,6 +14,7 @@ import typer
 from metaser.errors import StoppedError
 
 Root = Annotated[Path | None, typer.Option("--root", help="Data root, instead of METASER_DATA.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextlib.contextmanager

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from metaser.commands.common import Root, stoppable
+from metaser.commands.common import AsJson, Root, stoppable
 
 
-def list_corpora(root: Root = None) -> None:
+def list_corpora(root: Root = None, as_json: AsJson = False) -> None:
     """Show every corpus: where it is, or how to get it.
 
     Example: metaser data list
     """
-    from metaser.corpora.listing import listing
+    from metaser.corpora.listing import listing, listing_json
     from metaser.files import data_root
 
-    print(listing(data_root(root)))
+    print((listing_json if as_json else listing)(data_root(root)))
 
 
 def fetch(names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")], root: Root = None) -> None:
@@ -38,6 +38,7 @@ def fetch(names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")],
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Corpora to verify; all that are there by default.")] = None,
     root: Root = None,
+    as_json: AsJson = False,
 ) -> None:
     """Decode every file, compare the counts with the release's, and name what is wrong.
 
@@ -46,7 +47,7 @@ def verify(
     from metaser.corpora.listing import verify_all
     from metaser.files import data_root
 
-    if not verify_all(names or [], data_root(root)):
+    if not verify_all(names or [], data_root(root), as_json):
         raise typer.Exit(1)
 
 

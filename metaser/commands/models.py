@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaser.commands.common import Root, stoppable, training
+from metaser.commands.common import AsJson, Root, stoppable, training
 from metaser.errors import UserError
 from metaser.progress import say
 
 if TYPE_CHECKING:
     from metaser.adapting import Model
     from metaser.adapting.estimate import Estimate
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def train(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from metaser.corpora import CORPORA, locate
 from metaser.corpora.base import Corpus
@@ -49,13 +51,47 @@ def entry(holding: Holding) -> str:
             f"{'':10} {corpus.licence}; {corpus.home}\n{'':10} {corpus.source}")  # fmt: skip
 
 
-def verify_all(names: Sequence[str], root: Path | None) -> bool:
+def listing_json(root: Path | None) -> str:
+    """The same, but for pictures, as JSON: a list with an object per corpus.
+
+    Raises:
+        UserError: if the data root cannot be read.
+    """
+    return json.dumps([{
+        "name": holding.corpus.name, "title": holding.corpus.title, "languages": holding.corpus.languages,
+        "folder": str(holding.folder) if holding.folder else None, "clips": holding.clips, "problem": holding.problem,
+        "release_clips": holding.corpus.expected.total if holding.corpus.expected else None, "generated": holding.corpus.generated,
+        "licence": holding.corpus.licence, "source": holding.corpus.source,
+    } for holding in inventory(root)], indent=1)  # fmt: skip
+
+
+def verify_all(names: Sequence[str], root: Path | None, as_json: bool = False) -> bool:
     """Verifies and prints the named corpora, or all that are there; whether nothing is broken.
 
     Without names, a corpus that cannot be verified is broken, and the others are verified all the same.
 
     Raises:
         UserError: if there is no data root, no such corpus, or a named one is not there or cannot be verified.
+    """
+    sound, found = True, []
+    for corpus, result in verified(names, root):
+        sound = sound and isinstance(result, Report) and result.ok
+        if as_json:
+            found.append(as_facts(corpus, result))
+        elif isinstance(result, Report):
+            print(describe(result), flush=True)
+        else:
+            print(f"{corpus.name}: BROKEN: {result}", flush=True)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    return sound
+
+
+def verified(names: Sequence[str], root: Path | None) -> Iterator[tuple[Corpus, Report | str]]:
+    """One corpus of `verify_all` after another, with its report, or why there is none.
+
+    Raises:
+        UserError: as `verify_all`.
     """
     if root is None and not names:
         raise UserError("no data root: set METASER_DATA, or give --root, a folder with one folder per corpus")
@@ -64,7 +100,6 @@ def verify_all(names: Sequence[str], root: Path | None) -> bool:
         raise UserError(
             f"{root}: holds no corpus that metaser knows; its folders must be named as `metaser data list` does"
         )
-    sound = True
     for corpus, folder in chosen:
         try:
             with progress(f"decoding {corpus.name}") as update:
@@ -72,12 +107,22 @@ def verify_all(names: Sequence[str], root: Path | None) -> bool:
         except UserError as error:
             if names:
                 raise
-            print(f"{corpus.name}: BROKEN: {str(error).removeprefix(f'corpus {corpus.name}: ')}", flush=True)
-            sound = False
-            continue
-        print(describe(report), flush=True)
-        sound = sound and report.ok
-    return sound
+            yield corpus, str(error).removeprefix(f"corpus {corpus.name}: ")
+        else:
+            yield corpus, report
+
+
+def as_facts(corpus: Corpus, result: Report | str) -> dict[str, Any]:
+    """A report, or why there is none, as JSON takes it; per speaker and emotion the clips found and expected."""
+    if isinstance(result, str):
+        return {"corpus": corpus.name, "ok": False, "problem": result}
+    findings = [
+        {"level": one.level, "text": one.text, "paths": [str(path) for path in one.paths]} for one in result.findings
+    ]
+    counts = {what: {name: {"found": found, "expected": expected} for name, (found, expected) in per.items()}
+              for what, per in result.counts.items()}  # fmt: skip
+    return {"corpus": corpus.name, "ok": result.ok, "folder": str(result.folder), "clips": result.clips, "counts": counts,
+            "findings": findings}  # fmt: skip
 
 
 def below(root: Path | None) -> list[tuple[Corpus, Path]]:
