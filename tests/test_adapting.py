@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
+import re
+import shutil
+import textwrap
 from itertools import pairwise
 from pathlib import Path
 
@@ -137,6 +141,31 @@ def test_the_python_interface_is_the_same(
     pd.testing.assert_frame_equal(table, again)
     with pytest.raises(AttributeError, match="adopt"):
         _ = package.adopt
+
+
+def test_the_lines_of_the_readme_copied_work(
+    trained: dict[str, Path], labelled: Path, unheard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (
+        (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## A language of your own")[1].split("\n## ")[0]
+    )
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained["fomaml"], "model.safetensors")
+    shutil.copytree(labelled, "clips")
+    (tmp_path / "new").mkdir()
+    for number, clip in enumerate(sorted(unheard.rglob("*.wav")), 1):
+        shutil.copy(clip, f"new/{number}.wav")
+    commands = re.findall(r"^    \.venv/bin/metaser (.*?)\s+#", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["train", "adapt", "predict"]
+    for command in commands[1:]:
+        done = metaser(*command.split())
+        assert done.returncode == 0, done.stderr
+    assert "new/9.wav" in done.stdout
+    (code,) = re.findall(r"^    import metaser\n(?:    .*\n)+", section, re.MULTILINE)
+    seen = io.StringIO()
+    with contextlib.redirect_stdout(seen):
+        exec(textwrap.dedent(code), {})
+    assert "new/2.wav" in seen.getvalue()
 
 
 def test_estimates_leave_clips_and_speakers_out_and_are_not_made_of_single_clips(
