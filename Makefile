@@ -67,7 +67,7 @@ exp-fmaml-20shot: $(READY)  ## F-MAML, Table 4 (20-shot)
 
 exp-fmaml-ablations: $(READY)  ## F-MAML's choices, one by one
 	$(RUN) experiments/fmaml --variant ablations --protocol strict
-	$(RUN) experiments/fmaml --variant borrowed --protocol strict
+	$(RUN) experiments/fmaml --variant borrowed --protocol paper
 
 exp-fmaml-metric: $(READY)  ## Prototypical, Matching and Relation networks beside F-MAML, 5-shot
 	$(RUN) experiments/fmaml --variant metric
