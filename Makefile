@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
+.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-full exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -64,6 +64,12 @@ exp-fmaml-10shot: $(READY)  ## F-MAML, Table 3 (10-shot)
 
 exp-fmaml-20shot: $(READY)  ## F-MAML, Table 4 (20-shot)
 	$(RUN) experiments/fmaml --variant 20shot
+
+exp-fmaml-full: $(READY)  ## all three with the authors' own length, 16,000 tasks one by one: days on 2 cores, resumable
+	for shots in 5 10 20; do \
+	  $(RUN) experiments/fmaml --variant $${shots}shot --set training.iterations=16000 --set training.meta_batch=1 \
+	    --set training.log_every=100 --set training.monitor_every=1000 || exit $$?; \
+	done
 
 exp-fmaml-ablations: $(READY)  ## F-MAML's choices, one by one
 	$(RUN) experiments/fmaml --variant ablations --protocol strict
