@@ -59,13 +59,13 @@ def estimate(model: Model) -> dict[str, Estimate]:
 def clips(support: Support) -> Iterator[np.ndarray]:
     """Rows to leave out together; none where a class would be lost."""
     y = support.y.numpy()
-    if np.unique(y, return_counts=True)[1].min() < 2:
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    if fewest < 2:
         return
     if len(y) <= ONE_BY_ONE:
         yield from np.arange(len(y))[:, None]
         return
-    folds = min(FOLDS, int(np.unique(y, return_counts=True)[1].min()))
-    for _, rows in StratifiedKFold(folds, shuffle=True, random_state=0).split(y, y):
+    for _, rows in StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(y, y):
         yield np.asarray(rows)
 
 

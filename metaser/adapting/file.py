@@ -5,7 +5,6 @@ Everything in the facts is checked before it is used; reading a file runs no cod
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from metaser import config, sealed
 from metaser.config import Section, distinct
 from metaser.errors import UserError, first_line
-from metaser.features import Recipe, recipe
+from metaser.features import recipe
+from metaser.files import seal
 from metaser.sealed import DamagedError
 from metaser.study import explain
 
@@ -108,7 +108,7 @@ def read(path: Path) -> tuple[Facts, dict[str, torch.Tensor]]:
     try:
         tensors, facts = sealed.read(path, KIND)
         found = Facts.model_validate_json(json.dumps(facts))
-        wanted = digest(recipe(found.features.recipe, backend=found.features.backend))
+        wanted = seal(asdict(recipe(found.features.recipe, backend=found.features.backend)))
     except (DamagedError, UserError) as error:
         reason = first_line(error).removeprefix(f"{path}: ")
     except ValidationError as error:
@@ -120,8 +120,3 @@ def read(path: Path) -> tuple[Facts, dict[str, torch.Tensor]]:
     raise UserError(
         f"{path}: is no model file of this version of metaser ({reason}); make it anew with `metaser train`"
     )
-
-
-def digest(chosen: Recipe) -> str:
-    """SHA-256 of all numbers of a recipe."""
-    return hashlib.sha256(json.dumps(asdict(chosen), sort_keys=True).encode()).hexdigest()

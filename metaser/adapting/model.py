@@ -2,7 +2,8 @@
 
 An adapted model is the trained one with its support set: every answer adapts to these clips as a test task of an experiment
 does, so that what an experiment measures is what a user gets. Clips are brought to z-scores by the support set where the
-model was trained on any z-scores but an utterance's own, and are answered each for itself.
+model was trained on any z-scores but an utterance's own, and are answered each for itself, where the learner is inductive: a
+Gaussian with ``unlabelled`` clips answers those that are asked at once together, as do metric learners with batch normalisation.
 """
 
 from __future__ import annotations
@@ -86,14 +87,14 @@ class Model:
             raise UserError("the clips that the model is adapted to are not whole")
         try:
             self.learner = self._learner(classes)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({error})"
             ) from None
 
     def _learner(self, classes: Sequence[str]) -> Learner:
         """The learner, with one output per class."""
-        # Inductive: what is said of a clip does not depend on what else is asked.
+        # Batch normalisation by the clips that it is adapted to, for one clip alone has no statistics.
         own = self.facts.algorithm.model_copy(update={"statistics": "support"})
         networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0) for _ in range(own.ensemble)]
         learner = learners.build(
@@ -103,11 +104,6 @@ class Model:
             raise ValueError(f"{own.name} keeps none")
         learner.restore(with_classes(self.tensors, self.facts.classes, classes))
         return learner
-
-    @property
-    def adapted(self) -> bool:
-        """Whether it can be asked."""
-        return self.support is not None
 
     def adapt(
         self,
@@ -197,15 +193,14 @@ class Model:
     def task(self, asked: Sound, support: Support, together: bool = False) -> Task:
         """The question as a task, whose query labels mean nothing."""
         how, known = self.facts.features.normalise, len(support.y)
-        both, lengths = torch.cat([support.sound.x, asked.x]), torch.cat([support.sound.lengths, asked.lengths])
+        support_x, x = support.sound.x, asked.x
         if how == "support":
-            support_x, x = by_support(support.sound.x, asked.x)
-            x = by_support(asked.x, asked.x)[1] if together else x
+            support_x, x = by_support(support_x, x)[0], by_support(x if together else support_x, x)[1]
         elif how != "none":
-            both = normalise_by(both, lengths, list(lenders(how, support.speakers.numpy(), len(asked.x), together)))
+            groups = lenders(how, support.speakers.numpy(), len(x), together)
+            lengths = torch.cat([support.sound.lengths, asked.lengths])
+            both = normalise_by(torch.cat([support_x, x]), lengths, groups)
             support_x, x = both[:known], both[known:]
-        else:
-            support_x, x = support.sound.x, asked.x
         nothing = torch.zeros(len(x), dtype=torch.int64)
         who = tuple(map(str, support.speakers.tolist()))
         return Task(support_x, support.y, x, nothing, self.facts.answers, self.facts.also, "", torch.arange(known),
@@ -234,14 +229,11 @@ def load(path: str | Path) -> Model:
         UserError: naming the file, if it is no whole model file.
     """
     facts, tensors = file.read(Path(path))
-    own = [tensors.pop(name, None) for name in SUPPORT]
-    x, lengths, y, speakers = own
+    own = [tensors.pop(name) for name in SUPPORT if name in tensors]
     try:
-        if x is None or lengths is None or y is None or speakers is None or not facts.answers:
-            if any(part is not None for part in own) or facts.answers:
-                raise UserError("the clips that the model is adapted to are not whole")
-            return Model(facts, tensors)
-        return Model(facts, tensors, Support(Sound(x, lengths), y, speakers))
+        if len(own) != (len(SUPPORT) if facts.answers else 0):
+            raise UserError("the clips that the model is adapted to are not whole")
+        return Model(facts, tensors, Support(Sound(*own[:2]), *own[2:]) if own else None)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from metaser.checkpoint import Checkpoints
 from metaser.errors import UserError
 from metaser.experiment import Run
 from metaser.features import recipe
-from metaser.files import writable_folder
+from metaser.files import seal, writable_folder
 from metaser.learners import LEARNERS
 from metaser.parallel import Workers
 from metaser.progress import progress
@@ -78,23 +76,18 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
     sources = [name for name in run.first.data.sources or run.speech.domains if name in run.speech.domains]
     cell = Cell(protocol, label, "", run.first.seeds[0], JOIN.join(sources))
     settings = run.cells.of(cell)
-    algorithm = settings.algorithms[label]
     with Workers(1 if run.device.type == "cuda" else None) as workers:
         work = Work(run.cells, cell, run.features(cell), workers)
-        if not work.learner.savable:
-            raise UserError(
-                f"--algorithm {label}: what {algorithm.name} learns cannot be kept in a model file; choose another"
-            )
-        identity = json.dumps([run.identity(), label, sources, settings.model_dump(mode="json")], sort_keys=True)
-        kept = folder / f".{out.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.partial"
+        identity = seal([run.identity(), label, sources, settings.model_dump(mode="json")])
+        kept = folder / f".{out.name}.{identity[:12]}.partial"
         with progress(f"training {label}", settings.training.iterations) as update:
             work.train(lambda done: update(done, settings.training.iterations), Checkpoints(kept, work.rows))
     facts = Facts(
-        algorithm=algorithm,
+        algorithm=settings.algorithms[label],
         engine=settings.engine,
         network=settings.model.name,
         features=settings.features,
-        recipe=file.digest(recipe(settings.features.recipe, backend=settings.features.backend)),
+        recipe=seal(asdict(recipe(settings.features.recipe, backend=settings.features.backend))),
         classes=(*work.samplers[""].emotions, *settings.tasks.fixed),
         fixed=len(settings.tasks.fixed),
         trained=Trained(

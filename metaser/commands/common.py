@@ -14,6 +14,10 @@ import typer
 from metaser.errors import StoppedError
 
 Root = Annotated[Path | None, typer.Option("--root", help="Data root, instead of METASER_DATA.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

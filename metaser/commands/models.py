@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaser.commands.common import AsJson, Root, stoppable, training
+from metaser.commands.common import AsJson, Root, Settings, stoppable, training
 from metaser.errors import UserError
 from metaser.progress import say
 
@@ -30,10 +30,7 @@ def train(
     corpus: Annotated[
         list[str] | None, typer.Option(help="Train on this corpus; may be repeated.", show_default=False)
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
-    ] = None,
+    setting: Settings = None,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:

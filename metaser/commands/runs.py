@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metaser.commands.common import Root, stoppable, training
+from metaser.commands.common import Root, Settings, stoppable, training
 
 
 def run(
@@ -16,10 +16,7 @@ def run(
     protocol: Annotated[
         list[str] | None, typer.Option(help="Only this protocol, such as strict; may be repeated.", show_default=False)
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
-    ] = None,
+    setting: Settings = None,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
     root: Root = None,
     resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same configuration.")] = True,

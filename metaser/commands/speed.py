@@ -9,18 +9,19 @@ import typer
 
 from metaser.commands.common import stoppable
 
+Workloads = Annotated[
+    list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")]
+
 
 def bench(
-    workload: Annotated[
-        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
-    ] = None,
+    workload: Workloads = None,
     algorithm: Annotated[
         list[str] | None, typer.Option(help="Only this algorithm, such as fomaml; may be repeated.", show_default=False)
     ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds per workload and algorithm.")] = 7,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
-    ] = False,
+    quick: Quick = False,
     cost: Annotated[bool, typer.Option(help="Also measure cost against tasks, shots and inner steps.")] = True,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/bench/machine.")] = Path("results"),
 ) -> None:
@@ -35,13 +36,9 @@ def bench(
 
 
 def scaling(
-    workload: Annotated[
-        list[str] | None, typer.Option(help="Only this workload, such as lstm; may be repeated.", show_default=False)
-    ] = None,
+    workload: Workloads = None,
     rounds: Annotated[int, typer.Option(help="Turns of every contender.")] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, its times mean nothing.")
-    ] = False,
+    quick: Quick = False,
     results: Annotated[Path, typer.Option(help="Where results go: RESULTS/scaling/machine.")] = Path("results"),
 ) -> None:
     """Time ranks on this machine, and calculate how many of them one run is worth, up to 1,024.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -44,34 +44,30 @@ def normalise(features: FeatureSet, how: str) -> FeatureSet:
         raise UserError(f"no normalisation {how!r}; {nearest(how, NORMALISATIONS)}")
     if how in ("none", "support"):
         return features
-    # NumPy rather than torch: the same bits whatever torch's number of threads, and no threads for such small sums.
-    x = features.x.cpu().numpy()
-    normalised = np.zeros_like(x)
-    valid = np.arange(x.shape[2]) < features.lengths.numpy()[:, None]
     silent = (features.table["emotion"] == SILENCE).to_numpy() & (how != "utterance")
-    for rows in np.arange(len(x))[:, None] if how == "utterance" else _groups(features, by_speaker=how == "speaker"):
-        normalised[rows] = _z_scores(x[rows], valid[rows])
+    rows = np.arange(len(silent))[:, None] if how == "utterance" else _groups(features, by_speaker=how == "speaker")
+    groups = [(own, own) for own in rows]
     if silent.any() and not silent.all():
-        normalised[silent] = _z_scores(x, valid, by=~silent)[silent]
-    return replace(features, x=torch.from_numpy(normalised))
+        groups.append((np.flatnonzero(silent), np.flatnonzero(~silent)))
+    return replace(features, x=normalise_by(features.x.cpu(), features.lengths, groups))
 
 
 def normalise_by(
-    x: torch.Tensor, lengths: torch.Tensor, groups: Sequence[tuple[np.ndarray, np.ndarray]]
+    x: torch.Tensor, lengths: torch.Tensor, groups: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> torch.Tensor:
-    """Clips brought to z-scores, some by some: what ``speaker`` and ``language`` are to a corpus, where there is none.
+    """Clips brought to z-scores, some by some.
 
     Args:
         x: ``(clips, coefficients, frames)``; it is left as it is.
         lengths: ``(clips,)``, valid frames.
-        groups: Rows of clips, and the rows that lend them their mean and deviation.
+        groups: Rows of clips, and the rows that lend them their mean and deviation; of two groups with a clip the later counts.
     """
+    # NumPy rather than torch: the same bits whatever torch's number of threads, and no threads for such small sums.
     values, valid = x.numpy(), np.arange(x.shape[2]) < lengths.numpy()[:, None]
     normalised = np.zeros_like(values)
     for rows, lenders in groups:
-        both = np.concatenate([rows, lenders])
-        by = np.arange(len(both)) >= len(rows)
-        normalised[rows] = _z_scores(values[both], valid[both], by)[: len(rows)]
+        mean, deviation = _moments(values[lenders], valid[lenders])
+        normalised[rows] = np.where(np.isfinite(deviation), _centred(values[rows], valid[rows], mean) / deviation, 0)
     return torch.from_numpy(normalised)
 
 
@@ -86,22 +82,20 @@ def _groups(features: FeatureSet, by_speaker: bool) -> Iterator[np.ndarray]:
         yield np.asarray(rows)
 
 
-def _z_scores(x: np.ndarray, valid: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
-    """z-scores of ``(utterances, coefficients, frames)`` where ``(utterances, frames)`` is valid, 0 elsewhere.
+def _moments(x: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation ``(1, coefficients, 1)`` of what is valid of ``(utterances, coefficients, frames)``.
 
-    In float64: the variance of a coefficient far from 0 would drown in float32.
-
-    Args:
-        x: The values.
-        valid: Which of them count.
-        by: ``(utterances,)``: whose statistics to use; all when not given.
+    The deviation is infinite where a coefficient does not vary. In float64: the variance of one far from 0 would drown in float32.
     """
     used = valid[:, None, :] & np.isfinite(x)
-    values = np.where(used, x.astype(np.float64), 0.0)  # NumPy 1 would let a float64 zero stay in float32
-    chosen = slice(None) if by is None else by
-    count = np.maximum(used[chosen].sum(axis=(0, 2), keepdims=True), 1)
-    mean = values[chosen].sum(axis=(0, 2), keepdims=True) / count
-    centred = np.where(used, values - mean, 0)
-    deviation = np.sqrt(np.square(centred[chosen]).sum(axis=(0, 2), keepdims=True) / count)
+    count = np.maximum(used.sum(axis=(0, 2), keepdims=True), 1)
+    # NumPy 1 would let a float64 zero stay in float32.
+    mean = np.where(used, x.astype(np.float64), 0.0).sum(axis=(0, 2), keepdims=True) / count
+    deviation = np.sqrt(np.square(_centred(x, valid, mean)).sum(axis=(0, 2), keepdims=True) / count)
     constant = deviation <= np.abs(mean) * np.finfo(np.float32).eps  # only rounding is left
-    return np.where(constant, 0, centred / np.where(constant, 1, deviation))
+    return mean, np.where(constant, np.inf, deviation)
+
+
+def _centred(x: np.ndarray, valid: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Values less the mean, 0 where they are not valid or not finite."""
+    return np.where(valid[:, None, :] & np.isfinite(x), x.astype(np.float64) - mean, 0)

@@ -11,7 +11,6 @@ from typing import Any
 from metaser.config import Experiment
 from metaser.corpora.base import SHARED
 from metaser.errors import UserError
-from metaser.files import read_json
 from metaser.reporting.finished import Finished
 
 #: What a run's data are; never shown without that word.
@@ -26,9 +25,14 @@ def kind(finished: Finished) -> str:
     return KINDS.get(finished.kind, "SYNTHETIC data")
 
 
-def data(finished: Finished) -> list[str]:
-    """Which corpora, how many clips of each, what was not there, and the digests of what the networks were given."""
-    facts = section(read_json(finished.folder / "run.json"), "data", finished.folder)
+def data(finished: Finished, run: Any) -> list[str]:
+    """Which corpora, how many clips of each, what was not there, and the digests of what the networks were given.
+
+    Args:
+        finished: The run.
+        run: Its ``run.json``.
+    """
+    facts = section(run, "data", finished.folder)
     clips, digests = (section(facts, name, finished.folder) for name in ("clips", "features_sha256"))
     counts = [f"{finished.titles.get(domain, 'shared by all' if domain == SHARED else domain)}: {count}"
               f"{emotions(finished.emotions.get(domain, {}))}" for domain, count in clips.items()]  # fmt: skip
@@ -58,12 +62,11 @@ def protocol(settings: Experiment) -> str:
             "where a method does not say otherwise.")  # fmt: skip
 
 
-def origin(folder: Path) -> list[str]:
-    """Commit, versions, hardware and time of a run or a measurement."""
-    facts = read_json(folder / "run.json")
-    versions, hardware = section(facts, "versions", folder), section(facts, "hardware", folder)
-    wall = facts.get("wall_seconds")
-    named = {"commit": facts.get("commit"), "Python": facts.get("python"), **versions}
+def origin(folder: Path, run: Any) -> list[str]:
+    """Commit, versions, hardware and time of a run or a measurement, from its ``run.json``."""
+    versions, hardware = section(run, "versions", folder), section(run, "hardware", folder)
+    wall = run.get("wall_seconds")
+    named = {"commit": run.get("commit"), "Python": run.get("python"), **versions}
     return [
         ", ".join(f"{name} {value}" for name, value in named.items() if value),
         ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
@@ -71,15 +74,16 @@ def origin(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def command(finished: Finished, place: Path, known: list[str]) -> str:
+def command(finished: Finished, run: Any, place: Path, known: list[str]) -> str:
     """The command that makes a run.
 
     Args:
         finished: The run.
+        run: Its ``run.json``.
         place: Its folder, from the one that holds the results folder on, such as ``results/fmaml/5shot/real``.
         known: The experiment's protocols; those of a run are named where it has not all of them.
     """
-    overrides = section(read_json(finished.folder / "run.json"), "overrides", finished.folder, list)
+    overrides = section(run, "overrides", finished.folder, list)
     parts = ["metaser", "run", f"experiments/{finished.first.experiment}"]
     if finished.first.variant:
         parts += ["--variant", finished.first.variant]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from metaser.config import Experiment
 from metaser.errors import UserError
+from metaser.files import read_json
 from metaser.reporting.finished import Finished, read_results, row_of
 from metaser.reporting.page import embed, facts
 from metaser.reporting.page.compare import Published, Table, compare, is_share, tally
@@ -55,7 +56,8 @@ class Shown:
         except (OSError, ValueError):
             raise UserError(f"{folder / 'table.md'}: cannot be read; `metaser render` writes it anew") from None
         self.title, self.notes = embed.title(text) or self.path, embed.notes(text)
-        self.origin = facts.origin(folder)
+        self.run = read_json(folder / "run.json")
+        self.origin = facts.origin(folder, self.run)
 
     @property
     def plots(self) -> list[tuple[str, tuple[str, int, int]]]:
@@ -87,8 +89,8 @@ class ShownRun(Shown):
         self.published = {(row["algorithm"], row["target"], row["metric"]): Published(row["value"], row["corpus"], row["reference"])
                           for row in self.paper.to_dict("records")}  # fmt: skip
         self.as_published = as_published(self.paper, TITLES, {**self.names, **getattr(module, "PAPER_NAMES", {})})
-        self.data = facts.data(finished)
-        self.command = facts.command(finished, self.place, protocols)
+        self.data = facts.data(finished, self.run)
+        self.command = facts.command(finished, self.run, self.place, protocols)
         path = folder / "timing.csv"
         self._times = read_results(path, SUMMARY) if path.exists() else pd.DataFrame(columns=list(SUMMARY))
         self.protocols = [self._protocol(name, settings) for name, settings in finished.settings.items()]
