@@ -7,6 +7,7 @@ it has continuous second derivatives everywhere (`config.Engine.curvature` asks)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -313,9 +314,13 @@ def build(name: str, input_shape: tuple[int, int], outputs: int, seed: int) -> n
         return MODELS[name](input_shape, outputs)
 
 
+#: The global random state is every thread's.
+_drawing = threading.RLock()
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Weights that are drawn in here depend on the seed alone; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """Weights that are drawn in here depend on the seed alone, whatever other threads draw; the global random state stays."""
+    with _drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -170,3 +171,14 @@ def test_workers_leave_numpys_products_one_thread_and_give_its_threads_back() ->
     with Workers(2) as workers:
         assert set(workers.map(lambda _: max(threads()), range(4))) == {1}
     assert threads() == before
+
+
+def test_threads_that_draw_weights_at_once_draw_the_same_as_one_after_another() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        with models.seeded(seed):
+            return torch.stack([torch.rand(1) for _ in range(200)])
+
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(draw, range(40)))
+    for seed, at_once in enumerate(drawn):
+        assert torch.equal(at_once, draw(seed))
