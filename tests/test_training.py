@@ -182,3 +182,18 @@ def test_threads_that_draw_weights_at_once_draw_the_same_as_one_after_another() 
         drawn = list(pool.map(draw, range(40)))
     for seed, at_once in enumerate(drawn):
         assert torch.equal(at_once, draw(seed))
+
+
+def test_numbers_that_slow_processors_down_count_as_zero_while_there_are_workers() -> None:
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot")
+
+    def product(_: int) -> float:
+        return float(torch.tensor(1e-38) * 1e-3)
+
+    assert product(0) > 0
+    for count in (1, 2):
+        with Workers(count) as workers:
+            assert workers.map(product, range(8)) == [0.0] * 8
+            assert product(0) == 0
+        assert product(0) > 0
