@@ -20,11 +20,11 @@ from metaser.study import Study
 
 METASER = REPOSITORY / "experiments" / "metaser"
 ONE = "{epochs: 1, batch: 16}"
-TUNED = ("metaser", "transser", "multiser", "joint", "target-only", "lstm-best")
+TUNED = ("metaser", "transser", "multiser", "joint", "target-only")
 SETTINGS = ("seeds=[0]", "evaluation.tasks=2", "training.iterations=1", "training.meta_batch=2", "tasks.shots=1", "tasks.queries=1",
             "data.source_sets=[[savee, iemocap], [emodb, savee, iemocap], [tess, savee]]", "data.targets=[shemo, emovo, urdu]",
             *(f"algorithms.{name}.tuning={ONE}" for name in TUNED),
-            *(f"algorithms.{name}.pretraining={ONE}" for name in ("transser", "multiser", "joint", "lstm-best")))  # fmt: skip
+            *(f"algorithms.{name}.pretraining={ONE}" for name in ("transser", "multiser", "joint")))  # fmt: skip
 
 
 def savee(root: Path) -> None:

@@ -22,7 +22,7 @@ from metaser.reporting.trends import crossing, curve
 
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",
-    "target-only": "LSTM, target only", "lstm-best": "LSTM, joint, as the search ranks it", "svm": "SVM, target only",
+    "target-only": "LSTM, target only", "lstm-best": "LSTM, target only, as the search ranks it", "svm": "SVM, target only",
     "svm-sources": "SVM, sources + target", "best": "best (adapted Gaussian)", "speakers": "speaker's commonest emotion",
 }  # fmt: skip
 
