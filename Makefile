@@ -124,7 +124,7 @@ exp-modifications-full: $(READY)  ## with the paper's own length, 10,000 epochs:
 exp-metaser: $(READY)  ## MetaSER, TransSER, MultiSER and what the paper left out: Table 2, Figure 2 (resumable)
 	$(RUN) experiments/metaser --variant table2 --protocol paper
 	$(RUN) experiments/metaser --variant table2-strict --protocol strict
-	$(RUN) experiments/metaser --variant lstm
+	$(RUN) experiments/metaser --variant better
 	$(RUN) experiments/metaser --variant figure2 --protocol paper
 
 exp-metaser-smoke: $(READY)  ## the same shape, five sets of sources by three targets, on the synthetic corpus

@@ -23,7 +23,8 @@ from metaser.reporting.trends import crossing, curve
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",
     "target-only": "LSTM, target only", "lstm-best": "LSTM, target only, as the search ranks it", "svm": "SVM, target only",
-    "svm-sources": "SVM, sources + target", "best": "best (adapted Gaussian)", "speakers": "speaker's commonest emotion",
+    "svm-speaker": "SVM, target only, z-scores per speaker", "svm-sources": "SVM, sources + target",
+    "best": "best (adapted Gaussian)", "best-inductive": "adapted Gaussian, inductive", "speakers": "speaker's commonest emotion",
 }  # fmt: skip
 
 #: What MetaSER is said, or would have to be, better than.
