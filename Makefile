@@ -128,7 +128,7 @@ exp-metaser: $(READY)  ## MetaSER, TransSER, MultiSER and what the paper left ou
 	$(RUN) experiments/metaser --variant figure2 --protocol paper
 
 exp-metaser-smoke: $(READY)  ## the same shape, five sets of sources by three targets, on the synthetic corpus
-	METASER_DATA= $(RUN) experiments/metaser --variant table2
+	METASER_DATA= $(RUN) experiments/metaser --variant table2 --protocol paper
 
 exp-metaser-search: $(READY)  ## normalisation, augmentation, learning rates, chosen on the sources alone
 	$(RUN) experiments/metaser --variant search
