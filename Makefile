@@ -121,13 +121,13 @@ exp-modifications-full: $(READY)  ## with the paper's own length, 10,000 epochs:
 	$(RUN) $(MODIFICATIONS) --variant table1 --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
 	$(RUN) $(MODIFICATIONS) --variant lambda --protocol strict --set training.iterations=10000 --set training.log_every=100 --set training.monitor_every=500
 
-exp-metaser: $(READY)  ## MetaSER, TransSER, MultiSER and what the paper left out: Table 2, Figure 2 (resumable)
+exp-metaser: $(READY)  ## MetaSER, TransSER, MultiSER and what the paper left out: Table 2 in both protocols, what does better, Figure 2 (resumable)
 	$(RUN) experiments/metaser --variant table2 --protocol paper
 	$(RUN) experiments/metaser --variant table2-strict --protocol strict
 	$(RUN) experiments/metaser --variant better
 	$(RUN) experiments/metaser --variant figure2 --protocol paper
 
-exp-metaser-smoke: $(READY)  ## the same shape, five sets of sources by three targets, on the synthetic corpus
+exp-metaser-smoke: $(READY)  ## Table 2's shape, five sets of sources by three targets, on the synthetic corpus
 	METASER_DATA= $(RUN) experiments/metaser --variant table2 --protocol paper
 
 exp-metaser-search: $(READY)  ## normalisation, augmentation, learning rates, chosen on the sources alone

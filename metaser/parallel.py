@@ -4,7 +4,7 @@ PyTorch releases Python's lock inside its operators, so two threads with one ope
 than one thread whose operators are split. One operator thread also fixes the order of every sum, hence the bits.
 
 Numbers below 1e-38 count as 0 meanwhile: features as they are saturate an LSTM's gates, whose slopes are such numbers, and
-processors take up to six times as long for a batch of them.
+some processors take several times as long for these.
 """
 
 from __future__ import annotations
