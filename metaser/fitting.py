@@ -7,7 +7,9 @@ Adam with a cyclic learning rate, stopped early by the loss on held-out clips: w
 from __future__ import annotations
 
 import copy
+import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +23,17 @@ from torch.nn import functional as F
 from metaser import config
 from metaser.errors import DivergedError, UserError
 from metaser.models import seeded
+from metaser.sealed import digest
 from metaser.tasks.splits import by_class, by_group
 
 #: The loss of a network's answers to clips ``(clips, coefficients, frames)`` with labels ``(clips,)``, and the number of the step;
 #: None on held-out clips.
 Objective = Callable[[torch.Tensor, torch.Tensor, int | None], torch.Tensor]
+
+
+#: How many networks `fit_once` remembers.
+REMEMBERED = 8
+_remembered: OrderedDict[str, tuple[dict[str, torch.Tensor], Fitted, float]] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,32 @@ def fit(
     if len(held):
         network.load_state_dict(weights)
     return Fitted(epoch, at, best)
+
+
+def fit_once(
+    network: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: config.Fit, seed: int
+) -> tuple[Fitted, float]:
+    """`fit`, unless this process has lately done just that: then the network gets what came of it.
+
+    Models that differ in what follows alone share their pre-training so.
+
+    Returns:
+        How it went, and the seconds that were spared.
+    """
+    start = {"x": x, "y": y} | {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    facts = f"{network} {settings.model_dump_json()} {seed}"
+    key = digest({name: tensor.cpu().contiguous() for name, tensor in start.items()}, facts)
+    if key in _remembered:
+        _remembered.move_to_end(key)
+        weights, fitted, seconds = _remembered[key]
+        network.load_state_dict(weights)
+        return fitted, seconds
+    began = time.perf_counter()
+    fitted = fit(network, x, y, settings, seed)
+    _remembered[key] = copy.deepcopy(network.state_dict()), fitted, time.perf_counter() - began
+    if len(_remembered) > REMEMBERED:
+        _remembered.popitem(last=False)
+    return fitted, 0.0
 
 
 def trained(network: nn.Module, layers: str) -> list[nn.Parameter]:

@@ -66,6 +66,7 @@ class Ensemble(Learner):
         """Prepares each."""
         for member in self.members:
             member.prepare(sources)
+        self.spared = sum(member.spared for member in self.members)
 
     def finish(self, task: Callable[[int], Task]) -> None:
         """Finishes each."""
@@ -119,7 +120,7 @@ class Tuned(Learner):
     def prepare(self, sources: Sources) -> None:
         """Prepares the learner."""
         self.learner.prepare(sources)
-        self.chosen = self.learner.chosen
+        self.chosen, self.spared = self.learner.chosen, self.learner.spared
 
     def finish(self, task: Callable[[int], Task]) -> None:
         """Finishes the learner."""

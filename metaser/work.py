@@ -99,10 +99,10 @@ class Work:
         }  # fmt: skip
 
     def train(self, tick: Callable[[int], None], keeper: Checkpoints) -> list[float]:
-        """Trains it; the seconds that the outer loop took, and those before and after it."""
+        """Trains it; the seconds that the outer loop took, and those before and after it, as if it had been alone."""
         began = time.perf_counter()
         self.learner.prepare(self.sources())
-        before = time.perf_counter() - began
+        before = time.perf_counter() - began + self.learner.spared
         tasks = self.stream("train", self.samplers[""])
         within = train(
             self.learner, tasks, self.settings.training, self.workers, self.record, self.monitor, tick, keeper

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from test_algorithms import settings_of
 from torch import nn
 from torch.nn import functional as F
 
-from metaser import config, learners, models
+from metaser import config, fitting, learners, models
 from metaser.algorithms.base import Learner, Sources
 from metaser.baselines.multiser import OneAgainstRest
 from metaser.errors import DivergedError, UserError
@@ -307,6 +308,44 @@ def test_transser_is_joint_training_with_one_source_and_goes_through_several_in_
     assert all(torch.equal(a, b) for a, b in zip(forwards.parameters(), again.parameters(), strict=True)), (
         "stage by stage"
     )
+
+
+def test_models_that_are_pre_trained_alike_share_it_and_get_what_each_alone_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever decides it, be it the clips, the settings or the initial weights, makes it another pre-training."""
+    fits: list[config.Fit] = []
+
+    def counted(*arguments: Any) -> fitting.Fitted:
+        fits.append(arguments[3])
+        return fit(*arguments)
+
+    monkeypatch.setattr(fitting, "fit", counted)
+    fitting._remembered.clear()
+    sources = sources_of(("aa",))
+    first, second = learner_of("joint", pretraining=FAST), learner_of("fomaml", pretraining=FAST)
+    first.prepare(sources)
+    second.prepare(sources)
+    assert len(fits) == 1
+    assert first.spared == 0 < second.spared
+    fitting._remembered.clear()
+    alone = learner_of("fomaml", pretraining=FAST)
+    alone.prepare(sources)
+    assert alone.spared == 0
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True))
+    assert alone.chosen == second.chosen
+
+    longer = learner_of("joint", pretraining=FAST.model_copy(update={"epochs": 2}))
+    others = learner_of("joint", pretraining=FAST)
+    redrawn = learners.build(alone.settings, [models.build("metaser-lstm", (4, 5), 4, 1)])
+    for learner, clips in ((longer, sources), (others, replace(sources, x=sources.x + 1)), (redrawn, sources)):
+        learner.prepare(clips)
+        assert learner.spared == 0
+    for number in range(fitting.REMEMBERED):
+        learner_of("joint", pretraining=FAST).prepare(replace(sources, x=sources.x + 2 + number))
+    last = learner_of("joint", pretraining=FAST)
+    last.prepare(sources)
+    assert last.spared == 0, "no more than so many are kept"
 
 
 def test_multiser_trains_one_emotion_against_the_rest_at_a_time() -> None:

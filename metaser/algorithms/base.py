@@ -22,7 +22,7 @@ from metaser import config, engine
 from metaser.engine import Group, Outcome, Weights
 from metaser.engine.base import Clips
 from metaser.errors import UserError
-from metaser.fitting import fit, keeping_head, linear_head, seed_of
+from metaser.fitting import fit_once, keeping_head, linear_head, seed_of
 from metaser.models import seeded
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
@@ -77,6 +77,8 @@ class Learner(ABC):
     one_rate = True
     #: What `finish` chose, by name, and what it was chosen for.
     chosen: Mapping[str, float] = MappingProxyType({})
+    #: Seconds of pre-training that another model of this process had done for it.
+    spared = 0.0
     #: Whether a task is adapted to step by step, so that one can ask how it goes with their number.
     stepwise = False
     #: Whether what it has learned is tensors, so that a model file can keep it.
@@ -130,7 +132,9 @@ class Learner(ABC):
         with keeping_head(self.model):
             with seeded(seed):
                 self.model.head = self.read_out(classes).to(x)
-            return fit(self.model, x, y, self.settings.pretraining, seed).best
+            fitted, spared = fit_once(self.model, x, y, self.settings.pretraining, seed)
+        self.spared += spared
+        return fitted.best
 
     def read_out(self, classes: int) -> nn.Module:
         """The last layer that pre-training on so many classes uses: the network's own, where it has as many outputs."""
