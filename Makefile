@@ -139,9 +139,11 @@ exp-metaser-full: $(READY)  ## with the paper's own length: 10,000 episodes, 1,0
 exp-omniglot: $(READY)  ## FOMAML against MAML on Omniglot, and metric learners: the report's table, convolutions, 1-shot (resumable)
 	for variant in fc fc-5way-1shot cnn cnn-5way-1shot; do $(RUN) experiments/omniglot --variant $$variant || exit $$?; done
 
-exp-omniglot-full: $(READY)  ## the same with five seeds everywhere, 20-way too
+exp-omniglot-full: $(READY)  ## the same with 10,000 iterations and five seeds everywhere, 20-way too
 	for variant in fc fc-5way-1shot cnn cnn-5way-1shot cnn-20way-1shot cnn-20way-5shot; do \
-	  $(RUN) experiments/omniglot --variant $$variant --set seeds=[42,43,44,45,46] || exit $$?; done
+	  $(RUN) experiments/omniglot --variant $$variant --set seeds=[42,43,44,45,46] --set training.iterations=10000 \
+	    --set algorithms.protonet.iterations=10000 --set algorithms.matching.iterations=10000 \
+	    --set algorithms.relation.iterations=10000 || exit $$?; done
 
 exp-mnist: $(READY)  ## the tutorial's hands-on: fine-tuning, MAML and metric learners on digits
 	for variant in alike tutorial; do $(RUN) experiments/mnist --variant $$variant || exit $$?; done

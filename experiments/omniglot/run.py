@@ -58,8 +58,11 @@ def table(finished: Finished, paper: pd.DataFrame, tests: pd.DataFrame, names: d
         parts.append(
             "**These characters are SYNTHETIC**: invented and drawn by metaser; the numbers say nothing about Omniglot."
         )
+    own = {names[label]: algorithm.iterations for label, algorithm in settings.algorithms.items()
+           if label in names and algorithm.iterations is not None}  # fmt: skip
+    fewer = f" ({', '.join(f'{name} {count}' for name, count in own.items())})" if own else ""
     parts += [
-        f"{settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks, seed(s) "
+        f"{settings.training.iterations} meta-iterations{fewer} of {settings.training.meta_batch} tasks, seed(s) "
         f"{', '.join(map(str, settings.seeds))}; {settings.evaluation.tasks} test tasks per seed of {settings.tasks.ways} × "
         f"{settings.evaluation.queries} queries, of characters that no training task has. Mean ± half width of the 95 % interval "
         "(Student's t over seeds, over tasks where that is wider; with one seed over tasks).",
