@@ -148,7 +148,8 @@ def fractions(crossings: pd.DataFrame, finished: Finished, names: dict[str, str]
     if crossings.empty:
         return ""
     lines = [[f"{row['protocol']}, {finished.targets[row['target']]}: {names[row['against']]}",
-              f"{row['fraction']:.0f} %" if row["fraction"] == row["fraction"] else "nowhere",
+              f"{row['fraction']:.0f} %" if row["fraction"] == row["fraction"] else
+              "ahead throughout" if row["last"] > 0 else "nowhere",
               f"{100 * row['first']:+.1f}", f"{100 * row['last']:+.1f}"] for row in crossings.to_dict("records")]  # fmt: skip
     header = ["MetaSER against", "overtakes for good at", "with the least, points", "with all, points"]
     return "\n\n".join(["## F1 against the share of the target's training part", tables.markdown(header, lines)])
