@@ -61,7 +61,7 @@ def curves(
                 axis.annotate(
                     what, (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right"
                 )
-            axis.set(title=f"{title}, {protocol}", xlabel=labels[0], ylabel=labels[1] if axis is across[0] else "")
+            axis.set(title=", ".join(filter(None, (title, protocol))), xlabel=labels[0], ylabel=labels[1] if axis is across[0] else "")
             axis.grid(alpha=0.3)
     handles, legend = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, legend, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
@@ -102,7 +102,7 @@ def bars(
             said = f"always one answer, {100 * guess:.1f} %"
             axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=said)
             axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
-            axis.set(title=f"{title}, {protocol}", ylabel="%")
+            axis.set(title=", ".join(filter(None, (title, protocol))), ylabel="%")
             axis.grid(axis="y", alpha=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
