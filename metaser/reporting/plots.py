@@ -61,7 +61,11 @@ def curves(
                 axis.annotate(
                     what, (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right"
                 )
-            axis.set(title=", ".join(filter(None, (title, protocol))), xlabel=labels[0], ylabel=labels[1] if axis is across[0] else "")
+            axis.set(
+                title=", ".join(filter(None, (title, protocol))),
+                xlabel=labels[0],
+                ylabel=labels[1] if axis is across[0] else "",
+            )
             axis.grid(alpha=0.3)
     handles, legend = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, legend, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))

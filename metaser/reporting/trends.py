@@ -198,7 +198,9 @@ def trends(
                             transform=axis.get_xaxis_transform(),
                         )
             axis.set(
-                title=", ".join(filter(None, (title, protocol))), xlabel="meta-iteration (epoch)", ylabel=label if axis is across[0] else ""
+                title=", ".join(filter(None, (title, protocol))),
+                xlabel="meta-iteration (epoch)",
+                ylabel=label if axis is across[0] else "",
             )
             axis.grid(alpha=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
