@@ -293,9 +293,9 @@ def test_a_metric_learners_embedding_is_pretrained_below_a_last_layer(
 
     def spied(net: nn.Module, x: torch.Tensor, *more: object):
         answers.append(net(x).shape)
-        return fitting.fit(net, x, *more)  # type: ignore[arg-type]
+        return fitting.fit_once(net, x, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("metaser.algorithms.base.fit", spied)
+    monkeypatch.setattr("metaser.algorithms.base.fit_once", spied)
     x = torch.cat([task.support_x, task.query_x])
     classes = tuple(f"c{n}" for n in range(5))
     learner.prepare(learners.Sources(x, [classes[n % 5] for n in range(len(x))], ["aa"] * len(x), classes))
