@@ -26,6 +26,11 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
+def heading(title: str, protocol: str) -> str:
+    """A panel's title, with the protocol where there is one."""
+    return f"{title}, {protocol}" if protocol else title
+
+
 def curves(
     metrics: pd.DataFrame, metric: str, labels: tuple[str, str], titles: Mapping[str, str], names: Mapping[str, str],
     caption: str, path: Path, marks: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
@@ -62,7 +67,7 @@ def curves(
                     what, (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right"
                 )
             axis.set(
-                title=", ".join(filter(None, (title, protocol))),
+                title=heading(title, protocol),
                 xlabel=labels[0],
                 ylabel=labels[1] if axis is across[0] else "",
             )
@@ -106,7 +111,7 @@ def bars(
             said = f"always one answer, {100 * guess:.1f} %"
             axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=said)
             axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
-            axis.set(title=", ".join(filter(None, (title, protocol))), ylabel="%")
+            axis.set(title=heading(title, protocol), ylabel="%")
             axis.grid(axis="y", alpha=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))

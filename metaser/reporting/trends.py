@@ -18,7 +18,7 @@ from scipy import stats
 
 from metaser.evaluation import mean_interval
 from metaser.reporting.paired import student
-from metaser.reporting.plots import COLOURS, save
+from metaser.reporting.plots import COLOURS, heading, save
 
 #: Points of the training curve over which its loss is averaged before its least value is looked for.
 SMOOTH = 5
@@ -198,7 +198,7 @@ def trends(
                             transform=axis.get_xaxis_transform(),
                         )
             axis.set(
-                title=", ".join(filter(None, (title, protocol))),
+                title=heading(title, protocol),
                 xlabel="meta-iteration (epoch)",
                 ylabel=label if axis is across[0] else "",
             )
