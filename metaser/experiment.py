@@ -337,6 +337,9 @@ def check_names(settings: Experiment) -> None:
         ):
             if name not in registry:
                 raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
+        for key in ("pretraining", "tuning"):
+            if getattr(algorithm, key) and key not in LEARNERS[algorithm.name].fits:
+                raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it; leave it out")
         if algorithm.name == "fmaml" and (not settings.tasks.fixed or algorithm.fixed_support):
             raise UserError(f"algorithms.{label}: F-MAML needs fixed classes, and keeps them out of the support set; set "
                             "tasks.fixed, such as [silence], and no fixed_support")  # fmt: skip

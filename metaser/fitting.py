@@ -250,7 +250,7 @@ def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = (
     if not share:
         return np.arange(len(y)), np.arange(0)
     if counts.min() < 2:
-        raise UserError("a class has one clip; to stop by held-out clips takes two at least")
+        raise UserError(f"class {classes[counts.argmin()]} has one clip; to stop by held-out clips takes two at least")
     for kept, held in by_group(y, share, speakers, seed) if len(speakers) else ():
         if set(y[kept]) == set(y[held]) == set(classes):
             return kept, held

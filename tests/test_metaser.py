@@ -198,6 +198,8 @@ def test_a_sweep_goes_through_the_sets_of_sources(root: Path, tmp_path: Path) ->
         (["evaluation.split.test=1.0"], ["evaluation.split.test"]),
         (["algorithms.joint.tuning={base_lr: 0.01, max_lr: 0.001}"], ["base_lr", "above max_lr"]),
         (["algorithms.joint.iterations=1"], ["iterations: 0"]),
+        (["algorithms.svm.tuning={epochs: 1}"], ["algorithms.svm.tuning", "leave it out"]),
+        (["algorithms.joint.name=protonet"], ["algorithms.joint.tuning", "protonet", "leave it out"]),
     ],
 )
 def test_a_wrong_setting_is_one_line(root: Path, tmp_path: Path, settings: list[str], parts: list[str]) -> None:

@@ -83,6 +83,8 @@ class Learner(ABC):
     stepwise = False
     #: Whether what it has learned is tensors, so that a model file can keep it.
     savable = True
+    #: The ways of training its network on clips that it has a use for.
+    fits: frozenset[str] = frozenset({"pretraining", "tuning"})
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model

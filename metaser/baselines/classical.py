@@ -32,6 +32,7 @@ class Classical(Loopless):
     """Logistic regression and LDA; see `Learner` for the arguments. The network is not used."""
 
     savable = False
+    fits = frozenset()
 
     source: Pipeline
 

@@ -73,6 +73,8 @@ class Gaussian(Loopless):
         kept: The combinations of options whose answers are averaged, in the grid's order; all until there is a choice.
     """
 
+    fits = frozenset()
+
     moments: dict[str, dict[str, Moments]]
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:

@@ -16,6 +16,8 @@ from metaser.tasks import Task
 class Speakers(Loopless):
     """Speaker → commonest label; see `Learner` for the arguments. The network is not used."""
 
+    fits = frozenset()
+
     def predict(self, task: Task) -> torch.Tensor:
         """Logarithms ``(queries, N)`` of how often each class is the speaker's, a clip of all speakers counting a little."""
         member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]

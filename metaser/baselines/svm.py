@@ -33,6 +33,7 @@ class SVM(Loopless):
     """
 
     savable = False
+    fits = frozenset()
 
     penalty = 3.0
     #: Whether it trains on the sources' clips, too.
