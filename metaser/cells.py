@@ -8,6 +8,7 @@ from typing import Any
 
 from metaser.config import Experiment
 from metaser.corpora.selection import Selection
+from metaser.errors import UserError, nearest
 from metaser.tasks import EpisodeSampler, Sampler, SplitSampler, TaskShape
 from metaser.tasks.sampler import held_out
 
@@ -50,7 +51,7 @@ class Cells:
         self, settings: Mapping[str, Experiment], speech: Selection, targets: Sequence[str], variant: str
     ) -> None:
         self.settings, self.speech, self.targets, self.variant = settings, speech, tuple(targets), variant
-        self._samplers: dict[tuple[str, str, str], dict[str, Sampler]] = {}
+        self._samplers: dict[tuple[str, str, str, tuple[str, ...]], dict[str, Sampler]] = {}
 
     def all(self) -> list[Cell]:
         """Every protocol × sources × target × seed × algorithm; all targets at once where the sources are given.
@@ -75,7 +76,14 @@ class Cells:
         chosen = cell.source.split(JOIN) if cell.source else self.speech.domains
         return [domain for domain in chosen if domain not in cell.targets]
 
-    def sampler(self, cell: Cell, target: str = "", as_tested: bool = False, fraction: float = 1.0) -> Sampler:
+    def sampler(
+        self,
+        cell: Cell,
+        target: str = "",
+        as_tested: bool = False,
+        fraction: float = 1.0,
+        classes: tuple[str, ...] = (),
+    ) -> Sampler:
         """The test episodes of one of a cell's targets, or episodes of its sources when none is named.
 
         Args:
@@ -83,6 +91,7 @@ class Cells:
             target: One of its targets.
             as_tested: Episodes of the sources, too, have the test's shape.
             fraction: Of the training part, where a test is a division of the target.
+            classes: That they are of; those of the cell when empty.
 
         Raises:
             UserError: if a class has too few clips.
@@ -90,7 +99,7 @@ class Cells:
         settings, test = self.settings[cell.protocol], self.settings[cell.protocol].evaluation
         tasks, table = settings.tasks, self.speech.table
         domains, part = ([target], "test") if target else (self.sources(cell), "train")
-        classes = self.classes(cell, domains)
+        classes = classes or (self.classes(cell, domains) if target else self.divided(cell)[0])
         if test.split and (target or as_tested):
             return SplitSampler(table, domains, classes, test.split.test, tasks.speakers, fraction)
         if target or as_tested:
@@ -108,13 +117,36 @@ class Cells:
         named, table = self.settings[cell.protocol].data.emotions, self.speech.table
         return named or tuple(sorted(set(table.loc[table["domain"].isin(domains), "emotion"])))
 
+    def divided(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The sources' classes that a cell's training tasks are of, and those that its model is pre-trained on.
+
+        Raises:
+            UserError: if the settings name a class that is not there, or leave fewer than two to pre-train on.
+        """
+        every, chosen = self.classes(cell, self.sources(cell)), self._chosen(cell)
+        key, others = f"algorithms.{cell.algorithm}.task_classes", tuple(name for name in every if name not in chosen)
+        for name in chosen:
+            if name not in every:
+                raise UserError(f"{key}: no class {name!r} in the sources; {nearest(name, every)}")
+        if len(others) < 2:
+            raise UserError(f"{key}: leaves {len(others)} of {len(every)} classes to pre-train on, two are needed")
+        return chosen or every, others
+
+    def _chosen(self, cell: Cell) -> tuple[str, ...]:
+        return self.settings[cell.protocol].algorithms[cell.algorithm].task_classes
+
+    def pretrained(self, cell: Cell) -> Sampler:
+        """A sampler of the clips that a cell's model is pre-trained on."""
+        tasks, others = self.divided(cell)
+        return self.samplers(cell)[""] if tasks == others else self.sampler(cell, classes=others)
+
     def samplers(self, cell: Cell) -> dict[str, Sampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.
 
         Raises:
             UserError: if a class has too few clips.
         """
-        place = cell.protocol, cell.source, cell.target  # neither algorithm nor seed matters
+        place = cell.protocol, cell.source, cell.target, self._chosen(cell)  # neither algorithm nor seed matters else
         if place not in self._samplers:
             self._samplers[place] = {name: self.sampler(cell, name) for name in ("", *cell.targets)}
         return self._samplers[place]

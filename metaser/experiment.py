@@ -340,6 +340,9 @@ def check_names(settings: Experiment) -> None:
         for key in ("pretraining", "tuning"):
             if getattr(algorithm, key) and key not in LEARNERS[algorithm.name].fits:
                 raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it; leave it out")
+        if own.tasks.order == "own" and not (algorithm.tuning and algorithm.tuning.head == "fresh"):
+            raise UserError(f"algorithms.{label}: with order: own the outputs are the sources' classes; to be asked about others "
+                            "it needs tuning: {head: fresh}")  # fmt: skip
         if algorithm.name == "fmaml" and (not settings.tasks.fixed or algorithm.fixed_support):
             raise UserError(f"algorithms.{label}: F-MAML needs fixed classes, and keeps them out of the support set; set "
                             "tasks.fixed, such as [silence], and no fixed_support")  # fmt: skip

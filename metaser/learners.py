@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from metaser import config
 from metaser.algorithms import ALGORITHMS
@@ -15,7 +16,7 @@ from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.baselines import BASELINES
 from metaser.engine import Group
 from metaser.errors import UserError, nearest
-from metaser.fitting import fit, seed_of
+from metaser.fitting import fit, linear_head, seed_of
 from metaser.tasks import Task
 
 LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
@@ -134,6 +135,8 @@ class Tuned(Learner):
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits ``(queries, N)`` of a fine-tuned copy; where the query set is of new speakers, so are held-out clips."""
         network = copy.deepcopy(self.model)
+        if self.tuning.head == "fresh" and len(task.classes) != (old := linear_head(network, "fresh")).out_features:
+            network.head = skip_init(nn.Linear, old.in_features, len(task.classes)).to(old.weight)
         speakers = task.support_speakers if task.new_speakers else ()
         seed = seed_of(*self.parameters(), task.support_index)
         fit(network, task.support_x, task.support_y, self.tuning, seed, speakers)

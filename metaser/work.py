@@ -171,7 +171,8 @@ class Work:
     def build(self) -> Learner:
         """The learner, with weights drawn by the seed."""
         settings, (height, width) = self.settings, self.features.x.shape[1:]
-        outputs = settings.tasks.ways + len(settings.tasks.fixed)
+        own = settings.tasks.order == "own"
+        outputs = (len(self.samplers[""].emotions) if own else settings.tasks.ways) + len(settings.tasks.fixed)
         networks = [models.build(settings.model.name, (height, width), outputs, self.cell.seed + MEMBER * member)
                     for member in range(self.algorithm.ensemble)]  # fmt: skip
         return learners.build(
@@ -181,7 +182,7 @@ class Work:
     def stream(self, name: str, sampler: Sampler) -> SpeechTasks:
         """Tasks as the algorithm sees them."""
         return SpeechTasks(self.features.x, list(self.features.table["emotion"]), sampler, self.cell.seed, name,
-                           ordered=self.settings.tasks.order == "fixed", fixed_support=self.algorithm.fixed_support,
+                           order=self.settings.tasks.order, fixed_support=self.algorithm.fixed_support,
                            by_support=self.by_support, speakers=self.speakers)  # fmt: skip
 
     @cached_property
@@ -200,10 +201,11 @@ class Work:
         return self.settings.features.normalise == "support"
 
     def sources(self) -> Sources:
-        """All the clips that training episodes can have; those of tasks that their support sets normalise, by language."""
-        found = [(domain, name, int(row)) for domain, classes in self.samplers[""].clips.items()
+        """All the clips that it is pre-trained on; where support sets normalise tasks, normalised by language."""
+        sampler = self.cells.pretrained(self.cell)
+        found = [(domain, name, int(row)) for domain, classes in sampler.clips.items()
                  for name, clips in classes.items() for row in clips.rows]  # fmt: skip
         domains, emotions, rows = (list(column) for column in zip(*found, strict=True))
         features = normalise(self.features, "language") if self.by_support else self.features
-        classes = (*self.samplers[""].emotions, *self.settings.tasks.fixed)
+        classes = (*sampler.emotions, *self.settings.tasks.fixed)
         return Sources(features.x[rows], emotions, domains, classes)

@@ -44,19 +44,20 @@ def test_algorithms_that_see_a_task_differently_see_the_same_clips(
 ) -> None:
     table = utterances(clips=16, speakers=6)
     shape = shape_of(ways=ways, fixed=fixed, fixed_shots=fixed_shots, speakers=speakers, min_queries=1)
-    plain, ordered, seven = (
+    plain, ordered, own, seven = (
         tasks_of(table, shape, seed, **more).task(1, 2)
-        for more in ({}, {"ordered": True}, {"ordered": True, "fixed_support": True})
+        for more in ({}, {"order": "fixed"}, {"order": "own"}, {"order": "fixed", "fixed_support": True})
     )
-    for task in (plain, ordered, seven):
+    for task in (plain, ordered, own, seven):
         for rows, labels in ((task.support_index, task.support_y), (task.query_index, task.query_y)):
             assert list(table.loc[rows.numpy(), "emotion"]) == [task.classes[y] for y in labels], (
                 "labels name the classes"
             )
         assert torch.equal(task.query_index, plain.query_index)
-        assert task.classes[ways:] == fixed
+        assert task.classes[-len(fixed) :] == fixed
         assert torch.equal(task.support_index[: len(plain.support_index)], plain.support_index)
     assert list(ordered.classes[:ways]) == sorted(ordered.classes[:ways], key=EMOTIONS.index)
+    assert own.classes[: -len(fixed)] == tuple(EMOTIONS), "an output for every class, drawn or not"
     assert len(ordered.support_index) == len(plain.support_index)
     extra = table.loc[seven.support_index.numpy()[len(plain.support_index) :]]
     assert extra["emotion"].value_counts().to_dict() == dict.fromkeys(fixed, fixed_shots)

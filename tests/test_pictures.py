@@ -24,10 +24,13 @@ from torch.nn import functional as F
 
 from metaser import fitting, learners
 from metaser.errors import UserError
+from metaser.experiment import Run
+from metaser.parallel import Workers
 from metaser.pictures import PICTURES
 from metaser.pictures.mnist import IMAGES, LABELS, read_idx
 from metaser.pictures.omniglot import split
 from metaser.pictures.strokes import drawn
+from metaser.work import Work
 
 OMNIGLOT, MNIST = REPOSITORY / "experiments" / "omniglot", REPOSITORY / "experiments" / "mnist"
 
@@ -345,6 +348,29 @@ def test_mnists_experiment_runs_on_the_bundled_digits_and_says_so(tmp_path: Path
     assert "MAML − fine-tuned, all layers" in page
 
 
+def test_the_tutorials_maml_is_pretrained_on_other_digits_and_gives_each_an_output_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METASER_DATA", raising=False)
+    names = [*"01234567"]
+    run = Run(MNIST, "tutorial", ["model.name=omniglot-fc"], tmp_path)
+    works = {cell.algorithm: Work(run.cells, cell, run.features(cell), Workers(1))
+             for cell in run.cells.all() if cell.seed == 0}  # fmt: skip
+    assert {name: sorted(set(work.sources().emotions)) for name, work in works.items()} == {
+        "fine-tuned-20": names, "maml-80": names[:4],
+    }  # fmt: skip
+    maml = works["maml-80"]
+    tasks = maml.stream("train", maml.samplers[""])
+    for number in range(40):
+        task = tasks.task(0, number)
+        labels = list(run.speech.table.loc[task.support_index.numpy(), "emotion"])
+        assert [names[4 + y] for y in task.support_y] == labels, "4 to 7 are always outputs 0 to 3"
+        assert len(set(labels)) == 2
+    test = maml.stream("test", maml.samplers["target"]).task(0, 0)
+    assert test.classes == ("8", "9")
+    assert maml.learner.predict(test).shape == (len(test.query_y), 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
@@ -354,6 +380,8 @@ def test_mnists_experiment_runs_on_the_bundled_digits_and_says_so(tmp_path: Path
         (["data.targets=[tset]"], ["data.targets: no domain 'tset'", "did you mean 'test'?"]),
         (["data.collections={a: {corpora: [emodb]}}"], ["collections of corpora, or sets of pictures"]),
         (["tasks.shots=18"], ["18 support + 5 query clips"]),
+        (["algorithms.maml.order=own"], ["algorithms.maml", "order: own", "tuning: {head: fresh}"]),
+        (["algorithms.maml.task_classes=[kanji]"], ["algorithms.maml.task_classes: no class 'kanji'"]),
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path: Path, settings: list[str], parts: list[str]) -> None:

@@ -128,6 +128,8 @@ class Algorithm(Section):
         calibrate: F-MAML: what is added to the fixed classes' logits is chosen on training tasks, after training.
         fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
         order: `Tasks.order`, where its own differs.
+        task_classes: The sources' classes that its training tasks are of, where it is pre-trained on the others; when empty,
+            both are of all.
         features: Its own recipe and normalisation.
         model: Its own network.
         iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
@@ -151,7 +153,8 @@ class Algorithm(Section):
     mask_fixed: bool = False
     calibrate: bool = False
     fixed_support: bool = False
-    order: Literal["permuted", "fixed"] | None = None
+    order: Literal["permuted", "fixed", "own"] | None = None
+    task_classes: tuple[str, ...] = Field(default=(), strict=False)
     features: Features | None = None
     model: Model | None = None
     iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None

@@ -122,7 +122,8 @@ class Tasks(Section):
         fixed_shots: Support clips per fixed class, for the algorithms that ask for them (`Algorithm.fixed_support`).
         queries: Query clips per class in training.
         fixed_queries: Query clips per fixed class in training; ``queries`` when not given.
-        order: Whether a task's classes take the outputs in random order or always in the order of `Data.emotions`.
+        order: Whether a task's classes take the outputs in random order (``permuted``), or always in the order of
+            `Data.emotions` (``fixed``); or each class of the sources has an output of its ``own``, whichever N are drawn.
         speakers: Whether support and query may share speakers.
     """
 
@@ -133,5 +134,5 @@ class Tasks(Section):
     fixed_shots: Annotated[int, Field(ge=0, le=MOST)] = 0
     queries: Count = 5
     fixed_queries: Count | None = None
-    order: Literal["permuted", "fixed"] = "permuted"
+    order: Literal["permuted", "fixed", "own"] = "permuted"
     speakers: Literal["mixed", "disjoint"] = "mixed"

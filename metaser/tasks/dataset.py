@@ -51,7 +51,8 @@ class SpeechTasks(l2l.data.TaskDataset):
         seed: The run's seed.
         stream: A key of `STREAMS`.
         num_tasks: As in learn2learn: the length, or -1 for an endless stream.
-        ordered: The tasks' classes take the outputs in the sampler's order of emotions; the clips are the same.
+        order: Which outputs the tasks' classes take (`metaser.config.Tasks`): as they were drawn (``permuted``), in the sampler's
+            order of emotions (``fixed``), or each its ``own``; the clips are the same.
         by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
         fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
         speakers: Who speaks in each utterance.
@@ -66,7 +67,7 @@ class SpeechTasks(l2l.data.TaskDataset):
         stream: str = "train",
         num_tasks: int = -1,
         *,
-        ordered: bool = False,
+        order: str = "permuted",
         by_support: bool = False,
         fixed_support: bool = False,
         speakers: Sequence[str] = (),
@@ -78,7 +79,7 @@ class SpeechTasks(l2l.data.TaskDataset):
             by_label.setdefault(label, []).append(row)
         super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
-        self.ordered, self.by_support, self.fixed_support = ordered, by_support, fixed_support
+        self.order, self.by_support, self.fixed_support = order, by_support, fixed_support
         self.speakers = speakers
         self._next = itertools.count()
 
@@ -93,7 +94,9 @@ class SpeechTasks(l2l.data.TaskDataset):
 
     def _draw(self, key: list[int]) -> Episode:
         episode = self.sampler.draw(np.random.default_rng(key))
-        episode = episode.in_order(self.sampler.emotions) if self.ordered else episode
+        if self.order != "permuted":
+            arranged = episode.in_order if self.order == "fixed" else episode.on_own_outputs
+            episode = arranged(self.sampler.emotions)
         return episode.with_fixed_support() if self.fixed_support else episode
 
     def get_task(self, task_description: Episode) -> Task:

@@ -77,6 +77,13 @@ class Episode:
         return replace(self, support_y=place[self.support_y], query_y=place[self.query_y], extra_y=place[self.extra_y],
                        classes=(*(self.classes[output] for output in order), *self.classes[ways:]))  # fmt: skip
 
+    def on_own_outputs(self, emotions: Sequence[str]) -> Episode:
+        """The same clips, with an output for each of ``emotions``, drawn or not, in their order; the fixed classes follow."""
+        outputs = (*emotions, *self.classes[len(self.classes) - self.fixed :])
+        place = np.array([outputs.index(name) for name in self.classes])
+        return replace(self, support_y=place[self.support_y], query_y=place[self.query_y], extra_y=place[self.extra_y],
+                       classes=outputs)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Clips:
