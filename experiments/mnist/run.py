@@ -55,7 +55,7 @@ def draw(names: dict[str, str], finished: Finished) -> None:
         axis.plot(100 * means, np.full(len(means), place), "o", color=plots.COLOURS[0], alpha=0.4, markersize=4)
         axis.plot([100 * means.mean()], [place], "|", color=plots.COLOURS[1], markersize=18, markeredgewidth=2)
     axis.set_yticks(range(len(names)), list(names.values()))
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set(xlabel="accuracy on the query images, %; a dot per seed, a bar at the mean", title=caption(finished))
     axis.grid(axis="x", alpha=0.3)
     figure.tight_layout()
