@@ -59,6 +59,8 @@ class Finished:
             self.emotions: dict[str, dict[str, int]] = facts["data"].get("emotions", {})
             if not all(isinstance(part, dict) for part in (titles, self.emotions, *self.emotions.values())):
                 raise TypeError("its data are no mappings")
+            if not all(isinstance(name, str) for name in (self.kind, self.collection, *titles.values())):
+                raise TypeError("its data have names that are no text")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
         self.titles = titles
