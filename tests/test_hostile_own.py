@@ -246,6 +246,9 @@ def spoiled(finished: Path) -> Iterator[tuple[str, str, bytes]]:
             yield name, f"mangled {seed}", mangled(whole, seed)
     facts = json.loads((finished / "run.json").read_text())
     tree = {name: facts[name] for name in ("settings", "data")}  # no times, which would be others each time
+    yield "run.json", "no settings", json.dumps({**tree, "settings": {}}).encode()
+    titles = {**tree["data"], "domains": {name: [] for name in tree["data"]["domains"]}}
+    yield "run.json", "titles of no text", json.dumps({**tree, "data": titles}).encode()
     for seed in range(80):
         yield "run.json", f"altered {seed}", json.dumps(altered(tree, seed, JSON_VALUES)).encode()
     for seed in range(20):

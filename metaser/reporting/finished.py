@@ -61,6 +61,8 @@ class Finished:
                 raise TypeError("its data are no mappings")
             if not all(isinstance(name, str) for name in (self.kind, self.collection, *titles.values())):
                 raise TypeError("its data have names that are no text")
+            if not self.settings:
+                raise ValueError("it has no settings")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
         self.titles = titles
