@@ -137,8 +137,7 @@ class Cells:
 
     def pretrained(self, cell: Cell) -> Sampler:
         """A sampler of the clips that a cell's model is pre-trained on."""
-        tasks, others = self.divided(cell)
-        return self.samplers(cell)[""] if tasks == others else self.sampler(cell, classes=others)
+        return self.sampler(cell, classes=self.divided(cell)[1]) if self._chosen(cell) else self.samplers(cell)[""]
 
     def samplers(self, cell: Cell) -> dict[str, Sampler]:
         """A cell's training episodes under the empty name, and its targets' test episodes under theirs.

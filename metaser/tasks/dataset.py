@@ -95,8 +95,9 @@ class SpeechTasks(l2l.data.TaskDataset):
     def _draw(self, key: list[int]) -> Episode:
         episode = self.sampler.draw(np.random.default_rng(key))
         if self.order != "permuted":
-            arranged = episode.in_order if self.order == "fixed" else episode.on_own_outputs
-            episode = arranged(self.sampler.emotions)
+            every = self.order == "own"
+            names = [name for name in self.sampler.emotions if every or name in episode.classes]
+            episode = episode.on_outputs(names)
         return episode.with_fixed_support() if self.fixed_support else episode
 
     def get_task(self, task_description: Episode) -> Task:

@@ -69,15 +69,7 @@ class Episode:
         return replace(self, support_index=np.concatenate([self.support_index, self.extra_index]),
                        support_y=np.concatenate([self.support_y, self.extra_y]))  # fmt: skip
 
-    def in_order(self, emotions: Sequence[str]) -> Episode:
-        """The same clips, with the classes on the outputs in the order of ``emotions``; the fixed ones stay where they are."""
-        ways = len(self.classes) - self.fixed
-        order = sorted(range(ways), key=lambda output: emotions.index(self.classes[output]))
-        place = np.argsort(np.array([*order, *range(ways, len(self.classes))]))
-        return replace(self, support_y=place[self.support_y], query_y=place[self.query_y], extra_y=place[self.extra_y],
-                       classes=(*(self.classes[output] for output in order), *self.classes[ways:]))  # fmt: skip
-
-    def on_own_outputs(self, emotions: Sequence[str]) -> Episode:
+    def on_outputs(self, emotions: Sequence[str]) -> Episode:
         """The same clips, with an output for each of ``emotions``, drawn or not, in their order; the fixed classes follow."""
         outputs = (*emotions, *self.classes[len(self.classes) - self.fixed :])
         place = np.array([outputs.index(name) for name in self.classes])
