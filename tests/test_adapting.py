@@ -17,11 +17,9 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_commands import assert_refused, metaser
 
 import metaser as package
 from metaser import checkpoint, config, learners, models, sealed
@@ -32,6 +30,8 @@ from metaser.algorithms.base import Sources
 from metaser.checkpoint import Checkpoints
 from metaser.errors import UserError
 from metaser.tasks import Task
+from support import REPOSITORY
+from support.commands import assert_refused, metaser
 
 ADAPT = REPOSITORY / "experiments" / "adapt"
 RATE = 16000

@@ -2,79 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 
 import learn2learn
 import pytest
 import torch
-from conftest import toy_task
-from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from metaser import algorithms, config, models
+from metaser import algorithms, models
 from metaser.algorithms import Learner
-from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.fmaml import FMAML
 from metaser.layers import BatchNorm
 from metaser.parallel import Workers
 from metaser.tasks import Task
-
-
-def settings_of(name: str, **changes: object) -> config.Algorithm:
-    return config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, "steps": 2, **changes})
-
-
-def network(kind: str, task: Task) -> nn.Module:
-    """In float64: a smooth net, a fully connected one and a convolutional one with batch normalisation, an LSTM."""
-    torch.manual_seed(1)
-    height, width = task.query_x.shape[1:]
-    outputs = len(task.classes)
-    if kind == "tanh":
-        layers = OrderedDict(
-            flat=nn.Flatten(), body=nn.Linear(height * width, 6), bend=nn.Tanh(), head=nn.Linear(6, outputs)
-        )
-        return nn.Sequential(layers).double()
-    if kind == "fc":
-        body = learn2learn.vision.models.OmniglotFC(height * width, outputs, sizes=[8, 6])
-        return nn.Sequential(nn.Flatten(), body).double()
-    name = {"conv": "fmaml-conv", "lstm": "metaser-lstm"}[kind]
-    return models.build(name, (height, width), outputs, seed=1).double()
-
-
-def task_for(kind: str, fixed: int = 0, seed: int = 0) -> Task:
-    return toy_task(fixed=fixed, seed=seed, shape=(8, 8) if kind == "conv" else (4, 5))
-
-
-def adapted(
-    net: nn.Module, task: Task, start: dict[str, torch.Tensor], lr: float, steps: int
-) -> dict[str, torch.Tensor]:
-    """The inner loop written anew with torch.func: φ after ``steps`` steps from ``start``, differentiable."""
-    weights = start
-    for _ in range(steps):
-        loss = F.cross_entropy(functional_call(net, weights, task.support_x), task.support_y)
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        weights = {name: w - lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
-    return weights
-
-
-def query_loss(net: nn.Module, task: Task, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    return F.cross_entropy(functional_call(net, weights, task.query_x), task.query_y)
-
-
-def flat(tensors: object) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])  # type: ignore[attr-defined]
-
-
-def meta(learner: Learner, *tasks: Task) -> MetaGradient:
-    """The tasks' meta-gradient, as one group."""
-    return learner.meta_gradient(learner.engine.group(tasks))
-
-
-def difference(first: torch.Tensor, second: torch.Tensor) -> float:
-    return float(((first - second).norm() / second.norm()).detach())
+from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
+from support.tasks import toy_task
 
 
 def test_maml_is_the_derivative_of_the_adapted_loss_by_finite_differences() -> None:

@@ -7,15 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import EMOTIONS, toy_task, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from test_algorithms import difference, flat, meta, network, settings_of
-from test_tasks import shape_of, tasks_of
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -24,6 +21,8 @@ from metaser.algorithms.base import Sources
 from metaser.baselines import Gaussian
 from metaser.errors import UserError
 from metaser.tasks import Task
+from support.networks import difference, flat, meta, network, settings_of
+from support.tasks import EMOTIONS, shape_of, tasks_of, toy_task, utterances
 
 
 def learner_of(name: str, net: torch.nn.Module, **changes: object) -> learners.Learner:

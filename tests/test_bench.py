@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, toy_task
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -30,6 +29,8 @@ from metaser.bench.workloads import METHODS, WORKLOADS, Cell, Method, features, 
 from metaser.errors import UserError
 from metaser.reporting.finished import read_results
 from metaser.reporting.results import KEYS, SUMMARY
+from support import REPOSITORY
+from support.tasks import toy_task
 
 SMALL = {name: quick(workload) for name, workload in WORKLOADS.items()}
 

@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import save_file
-from test_training import learner_of, stream
 
 from metaser import checkpoint, config, sealed
 from metaser.algorithms import Learner
@@ -30,6 +28,8 @@ from metaser.parallel import Workers
 from metaser.reporting.results import ResultsFolder, difference
 from metaser.sealed import DamagedError
 from metaser.training import Position, train
+from support import REPOSITORY
+from support.networks import learner_of, stream
 
 SETTINGS = config.Training(iterations=9, meta_batch=3, log_every=4)
 

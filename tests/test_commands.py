@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -15,61 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import EMOTIONS, REPOSITORY
 
-from metaser import cli
-
-FMAML = REPOSITORY / "experiments" / "fmaml"
-SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
-         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]")  # fmt: skip
-Result = subprocess.CompletedProcess
-
-
-def metaser(*arguments: object, data: object = None) -> Result:
-    """The command's entry point, called in this process (a new one spends seconds on imports); ``data`` is METASER_DATA."""
-    output, errors, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["metaser", *map(str, arguments)])
-        patch.delenv("METASER_DATA", raising=False)
-        if data:
-            patch.setenv("METASER_DATA", str(data))
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            try:
-                cli.main()
-            except SystemExit as leaving:
-                code = int(leaving.code or 0)
-    return Result(arguments, code, output.getvalue(), errors.getvalue())
-
-
-def process(*arguments: object) -> Result:
-    """The command in a process of its own, without METASER_DATA."""
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    command = [sys.executable, "-m", "metaser", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=REPOSITORY, check=False)
-
-
-def small(results: Path, *settings: str) -> list[object]:
-    chosen = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
-    return ["run", FMAML, "--variant", "5shot", "--results", results, *chosen]
-
-
-def run(results: Path, *settings: str, data: object = None) -> Result:
-    return metaser(*small(results, *settings), data=data)
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    """One line on standard error (after what was announced), exit code 2, no traceback."""
-    assert result.returncode == 2, result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("metaser: ")
-    assert "Traceback" not in result.stderr
-    for part in parts:
-        assert part in last, last
+from support import FMAML, REPOSITORY
+from support.commands import FEW, Result, assert_refused, metaser, process, run, small
+from support.corpora import clip, emodb, emofilm, emovo
+from support.tasks import EMOTIONS
 
 
 @pytest.fixture(scope="module")
@@ -148,50 +100,6 @@ def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], 
         assert (folder / name).read_bytes() == (again / name).read_bytes(), name
 
 
-def clip(path: Path, seed: int = 0, samples: int = 4000, rate: int = 16000) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    soundfile.write(path, 0.1 * rng.standard_normal(samples), rate, subtype="PCM_16")
-
-
-TEXTS = ("a01", "a02", "a04", "a05", "a07")
-
-
-def emodb(root: Path, clips: int = 5) -> None:
-    """A made-up EMO-DB: ``clips`` takes of each emotion by each of four speakers."""
-    for speaker in ("03", "08", "09", "10"):
-        for letter in "AEFLNTW":
-            for take in range(clips):
-                clip(root / "emodb" / "wav" / f"{speaker}{TEXTS[take % 5]}{letter}{'abcdef'[take // 5]}.wav", seed=take)
-
-
-def emovo(root: Path, clips: int = 5) -> None:
-    sentences = [
-        f"{kind}{number}" for kind, most in (("b", 3), ("l", 4), ("n", 5), ("d", 2)) for number in range(1, most + 1)
-    ]
-    for speaker in ("f1", "f2", "m1", "m2"):
-        for emotion in ("dis", "gio", "neu", "pau", "rab", "sor", "tri"):
-            for sentence in sentences[:clips]:
-                clip(root / "emovo" / speaker / f"{emotion}-{speaker}-{sentence}.wav")
-
-
-def emofilm(root: Path, clips: int = 20) -> None:
-    """A made-up EmoFilm with its legend; every language has speakers of its own and one clip of an unknown speaker."""
-    book = openpyxl.Workbook()
-    sheets = {"f": book.create_sheet("female"), "m": book.create_sheet("male")}
-    for sheet in sheets.values():
-        sheet.append(["file", "speaker", "film"])
-    for language in ("en", "it", "es"):
-        for emotion in ("ans", "dis", "gio", "rab", "tri"):
-            for scene in range(clips):
-                gender = "fm"[scene % 2]
-                stem = f"{gender}_{emotion}{scene + 100 * ord(language[1]) % 800:03}a{language}"
-                speaker = "????" if (emotion, scene) == ("ans", 0) else f"Actor {language} {scene % 5}"
-                sheets[gender].append([stem, speaker, "a film"])
-                clip(root / "emofilm" / "wav_corpus" / f"{stem}.wav")
-    book.save(root / "emofilm" / "f_m_corpus_it_es_en_legend.xlsx")
-
-
 def test_one_cell_can_be_run_alone(tmp_path: Path, finished: tuple[Path, Result]) -> None:
     """And gives what the whole run gives for it."""
     result = metaser(*small(tmp_path, "data.targets=[x-dor]"), "--protocol", "strict")
@@ -240,10 +148,6 @@ def test_bench_names_what_is_mistyped(tmp_path: Path) -> None:
     assert_refused(metaser("bench", "--workload", "lstn", "--results", str(tmp_path)), "--workload", "'lstm'")
     assert_refused(metaser("bench", "--algorithm", "momaml", "--results", str(tmp_path)), "--algorithm", "'fomaml'")
     assert not list(tmp_path.iterdir())
-
-
-FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",
-       "evaluation.fixed_queries=3")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

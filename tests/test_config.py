@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaser.errors import UserError
 from metaser.study import Study, merge
+from support import FMAML
 
-CONFIG = REPOSITORY / "experiments" / "fmaml" / "config.yaml"
+CONFIG = FMAML / "config.yaml"
 
 
 def refusal(*overrides: str, variant: str = "5shot", protocol: str = "strict") -> str:
@@ -125,7 +125,7 @@ def test_merging_keeps_what_the_overlay_leaves_and_takes_what_it_says(base: dict
 
 
 def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
-    study = Study(REPOSITORY / "experiments" / "fmaml" / "config.yaml")
+    study = Study(CONFIG)
     chosen = study.experiment(variant="5shot", overrides=["compare=[maml, fmaml]"])
     assert list(chosen.algorithms) == ["maml", "fmaml"]
     with pytest.raises(UserError, match=r"compare: no algorithm 'mmal'; did you mean 'maml'"):

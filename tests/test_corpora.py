@@ -24,35 +24,7 @@ from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance, audio_files
 from metaser.corpora.emofilm import LEGEND
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
-
-#: Corpus, path in its owners' layout, what it says.
-NAMES = [
-    ("emodb", "wav/03a01Fa", ("03", "m", "happiness", "a01", "de")),
-    ("emodb", "wav/16b10Lb", ("16", "f", "boredom", "b10", "de")),
-    ("emodb", "wav/14a07Ac", ("14", "f", "fear", "a07", "de")),
-    ("ravdess", "Actor_12/03-01-06-01-02-01-12", ("12", "f", "fear", "02", "en")),
-    ("ravdess", "Actor_01/03-01-02-02-01-02-01", ("01", "m", "calm", "01", "en")),
-    ("ravdess", "Actor_24/03-01-01-01-01-02-24", ("24", "f", "neutral", "01", "en")),
-    ("tess", "OAF_Pleasant_surprise/OAF_back_ps", ("OAF", "f", "surprise", "back", "en")),
-    ("tess", "YAF_angry/YAF_germ_angry", ("YAF", "f", "anger", "germ", "en")),
-    ("tess", "OAF_neutral/OA_bite_neutral", ("OAF", "f", "neutral", "bite", "en")),
-    ("savee", "AudioData/DC/a01", ("DC", "m", "anger", "a01", "en")),
-    ("savee", "AudioData/KL/sa15", ("KL", "m", "sadness", "sa15", "en")),
-    ("savee", "DC_su03", ("DC", "m", "surprise", "su03", "en")),
-    ("savee", "ALL/JK_n30", ("JK", "m", "neutral", "n30", "en")),
-    ("emovo", "f1/dis-f1-b1", ("f1", "f", "disgust", "b1", "it")),
-    ("emovo", "m3/sor-m3-n5", ("m3", "m", "surprise", "n5", "it")),
-    ("shemo", "female/F03S02", ("F03", "f", "sadness", "", "fa")),
-    ("shemo", "male/M25W101", ("M25", "m", "surprise", "", "fa")),
-    ("urdu", "Angry/SM1_F10_A010", ("SM1", "m", "anger", "", "ur")),
-    ("urdu", "Happy/SF1_F4_H04", ("SF1", "f", "happiness", "", "ur")),
-    ("urdu", "Neutral/SM5_F72_N0100", ("SM5", "m", "neutral", "", "ur")),
-    ("emofilm", "wav_corpus/f_ans001aen", ("", "f", "fear", "f_ans001", "en")),
-    ("emofilm", "wav_corpus/m_gio119ses", ("", "m", "happiness", "m_gio119", "es")),
-    ("iemocap", "Session1/sentences/wav/Ses01F_impro04/Ses01F_impro04_M003", ("Ses01M", "m", "", "impro04", "en")),
-    ("iemocap", "Ses05M_script01_1b_F012", ("Ses05F", "f", "", "script01_1b", "en")),
-    ("iemocap", "Ses03M_impro08a_M012", ("Ses03M", "m", "", "impro08a", "en")),
-]  # fmt: skip
+from support.corpora import NAMES
 
 #: Names that nearly fit.
 NEAR_MISSES = [

@@ -9,14 +9,14 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
-from test_commands import FEW, SMALL, clip, emodb, metaser
 
 from metaser.cells import Cell
 from metaser.experiment import Run
 from metaser.study import Study
+from support import FMAML
+from support.commands import FEW, SMALL, metaser
+from support.corpora import clip, emodb
 
-FMAML = REPOSITORY / "experiments" / "fmaml"
 CODES = ("ans", "dis", "gio", "rab", "tri")
 LANGUAGES = ("en", "it", "es")
 SETTINGS = (*SMALL, *FEW, "tasks.fixed_shots=2", "evaluation.tasks=2", "training.iterations=1")

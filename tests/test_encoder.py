@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torchaudio
-from test_commands import FEW, emodb, emovo, metaser, small
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from metaser.errors import UserError
 from metaser.features import RECIPES, Encoder, compute, encoder, recipe
 from metaser.files import cache_folder
+from support.commands import FEW, metaser, small
+from support.corpora import emodb, emovo
 
 WIDTH, LAYERS = 24, 3
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable
 import learn2learn
 import pytest
 import torch
-from conftest import toy_task
 from hypothesis import given
 from hypothesis import strategies as st
-from test_algorithms import difference, flat, meta, settings_of
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
@@ -21,6 +19,8 @@ from metaser.errors import UserError
 from metaser.layers import LSTM, BatchNorm, Conv2d
 from metaser.parallel import Workers
 from metaser.tasks import Task
+from support.networks import difference, flat, meta, settings_of
+from support.tasks import toy_task
 
 SHAPES = {"fmaml-conv": (20, 18), "metaser-lstm": (4, 6), "omniglot-fc": (5, 4), "omniglot-cnn": (12, 12)}
 EXACT = [name for name in ALGORITHMS if name != "fmaml"]  # F-MAML is MAML or FOMAML, on tasks with fixed classes

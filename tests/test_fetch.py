@@ -22,8 +22,6 @@ from threading import Thread
 import numpy as np
 import pytest
 import soundfile
-from test_commands import assert_refused, metaser
-from test_verify import SENTENCES
 
 from metaser.corpora import CORPORA, find
 from metaser.corpora import fetch as fetching
@@ -33,6 +31,8 @@ from metaser.corpora.download import download
 from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.unpack import unpack
 from metaser.errors import UnwritableError, UserError
+from support.commands import assert_refused, metaser
+from support.corpora import SENTENCES
 
 
 def wav(seed: int, samples: int = 60) -> bytes:

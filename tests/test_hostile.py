@@ -22,14 +22,8 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import EMOTIONS, REPOSITORY, utterances
-from hostile_corpora import ODD_NAMES, PARTS, ROWS, SHEET, STEMS, THINGS, corpus_named, grow, remove, workbook
-from hostile_documents import CLIPS, CODE, CONFIG, DOCUMENTS, FMAML, LIST, LISTS, PAPER, PAPERS
-from hostile_family import TRIED, Family, prepared
-from hostile_inputs import CLAIMS, LIES, TOKENS, VALUES, altered, damaged, flac, mangled, noise, places, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_commands import metaser
 
 from metaser.config import Experiment
 from metaser.corpora import find
@@ -45,11 +39,13 @@ from metaser.features import extract, recipe
 from metaser.reporting.tables import published, read_paper
 from metaser.study import Study
 from metaser.tasks import EpisodeSampler, TaskShape
-
-
-def test_well_over_a_thousand_bad_inputs_are_tried() -> None:
-    """Every test holds its `Family` to its number."""
-    assert sum(TRIED.values()) >= 3000
+from support import FMAML, REPOSITORY
+from support.commands import metaser
+from support.hostile.corpora import ODD_NAMES, PARTS, ROWS, SHEET, STEMS, THINGS, corpus_named, grow, remove, workbook
+from support.hostile.documents import CLIPS, CODE, CONFIG, DOCUMENTS, LIST, LISTS, PAPER, PAPERS
+from support.hostile.family import Family, prepared
+from support.hostile.inputs import CLAIMS, LIES, TOKENS, VALUES, altered, damaged, flac, mangled, noise, places, wav
+from support.tasks import EMOTIONS, utterances
 
 
 @pytest.fixture

@@ -21,14 +21,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from hostile_checkpoints import FACTS, TENSORS, other_files, resealed
-from hostile_corpora import THINGS, remove
-from hostile_documents import FMAML
-from hostile_family import Family, prepared
-from hostile_inputs import JSON_VALUES, altered, damaged, mangled, noise
 from matplotlib.figure import Figure
-from test_commands import metaser
-from test_training import learner_of
 
 from metaser import checkpoint, sealed
 from metaser.checkpoint import Checkpoints
@@ -40,6 +33,13 @@ from metaser.reporting.finished import Finished
 from metaser.reporting.tables import read_paper
 from metaser.sealed import DamagedError
 from metaser.training import Position
+from support import FMAML
+from support.commands import metaser
+from support.hostile.checkpoints import FACTS, TENSORS, other_files, resealed
+from support.hostile.corpora import THINGS, remove
+from support.hostile.family import Family, prepared
+from support.hostile.inputs import JSON_VALUES, altered, damaged, mangled, noise
+from support.networks import learner_of
 
 
 @pytest.fixture

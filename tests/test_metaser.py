@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPOSITORY
-from test_commands import Result, assert_refused, clip, emodb, emovo, metaser
 
 from metaser.cells import Cell
 from metaser.config import Experiment
 from metaser.experiment import Run
 from metaser.study import Study
+from support import REPOSITORY
+from support.commands import Result, assert_refused, metaser
+from support.corpora import clip, emodb, emovo
 
 METASER = REPOSITORY / "experiments" / "metaser"
 ONE = "{epochs: 1, batch: 16}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import toy_task
-from test_algorithms import network, settings_of
 from torch import nn
 from torch.nn import functional as F
 
 from metaser import fitting, learners
+from support.networks import network, settings_of
+from support.tasks import toy_task
 
 
 def task_of(seed: int = 0):

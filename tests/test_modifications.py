@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 from scipy import stats
-from test_commands import Result, assert_refused, metaser
 
 from metaser.errors import UserError
 from metaser.reporting import trends
 from metaser.reporting.finished import Finished
 from metaser.study import Study
+from support import REPOSITORY
+from support.commands import Result, assert_refused, metaser
 
 MODIFICATIONS = REPOSITORY / "experiments" / "modifications"
 TINY = ("training.iterations=4", "training.meta_batch=2", "training.log_every=1", "training.monitor_every=2",

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY, toy_task
-from test_commands import metaser
 
 from metaser import algorithms, config, corpora, learners, models
 from metaser.experiment import check_names
 from metaser.progress import QUIET
 from metaser.study import Study
+from support import REPOSITORY
+from support.commands import metaser
+from support.tasks import toy_task
 
 ALGORITHM, CORPUS = (
     REPOSITORY / "metaser" / "algorithms" / "README.md",

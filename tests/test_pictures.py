@@ -15,9 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
 from PIL import Image
-from test_commands import assert_refused, metaser
 
 from metaser.errors import UserError
 from metaser.experiment import Run
@@ -27,6 +25,8 @@ from metaser.pictures.mnist import IMAGES, LABELS, read_idx
 from metaser.pictures.omniglot import split
 from metaser.pictures.strokes import drawn
 from metaser.work import Work
+from support import REPOSITORY
+from support.commands import assert_refused, metaser
 
 OMNIGLOT, MNIST = REPOSITORY / "experiments" / "omniglot", REPOSITORY / "experiments" / "mnist"
 

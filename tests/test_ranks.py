@@ -12,20 +12,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import rank
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import load_file
-from test_algorithms import difference
 
 from metaser.errors import UserError
 from metaser.ranks import Ranks
+from support import FMAML, REPOSITORY, rank
+from support.commands import environment
+from support.networks import difference
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "METASER_DATA"} | {"OMP_NUM_THREADS": "1"}
+def variables() -> dict[str, str]:
+    """For processes that find this module's neighbours, and share the cores out themselves."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH")]))
+    return environment(OMP_NUM_THREADS="1", PYTHONPATH=path)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 def test_ranks_train_on_the_same_tasks_and_agree(count: int, alone: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """4 ranks share 6 tasks, so that some have one and some two."""
     out = tmp_path / "found.safetensors"
-    subprocess.run([*TORCHRUN, str(count), str(Path(rank.__file__)), str(out)], check=True, env=environment(), timeout=300,
+    subprocess.run([*TORCHRUN, str(count), "-m", rank.__name__, str(out)], check=True, env=variables(), timeout=300,
                    capture_output=True)  # fmt: skip
     found = load_file(out)
     assert found.keys() == alone.keys()
@@ -80,18 +82,16 @@ RUN = ("training.iterations=40", "training.meta_batch=4", "training.monitor_ever
 
 def command(out: Path) -> list[str]:
     settings = [part for setting in RUN for part in ("--set", setting)]
-    return ["-m", "metaser", "run", str(REPOSITORY / "experiments" / "fmaml"), "--variant", "5shot", "--protocol", "strict",
+    return ["-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--protocol", "strict",
             "--checkpoint-every", "2", "--results", str(out), *settings]  # fmt: skip
 
 
 def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_path: Path) -> None:
     alone = tmp_path / "alone"
-    subprocess.run(
-        [sys.executable, *command(alone)], check=True, capture_output=True, env=environment(), cwd=REPOSITORY
-    )
+    subprocess.run([sys.executable, *command(alone)], check=True, capture_output=True, env=variables(), cwd=REPOSITORY)
     shared = tmp_path / "shared"
     launched = [*TORCHRUN, "2", *command(shared)]
-    process = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(),
+    process = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=variables(),
                                cwd=REPOSITORY)  # fmt: skip
     partial = shared / "fmaml" / "5shot" / ".synthetic.partial"
     limit = time.monotonic() + 240
@@ -103,7 +103,7 @@ def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_p
     assert process.returncode != 0
     assert "the same command goes on" in errors
     assert list(partial.glob("checkpoints/*/*.safetensors")), "rank 0 keeps what was done"
-    subprocess.run(launched, check=True, capture_output=True, env=environment(), cwd=REPOSITORY, timeout=300)
+    subprocess.run(launched, check=True, capture_output=True, env=variables(), cwd=REPOSITORY, timeout=300)
     one, two = (pd.read_csv(folder / "fmaml" / "5shot" / "synthetic" / "metrics.csv") for folder in (alone, shared))
     assert one.drop(columns=["mean", "ci95"]).equals(two.drop(columns=["mean", "ci95"]))
     first = (one["split"] == "train") & (one["iteration"] == 1) & (one["metric"] == "loss")

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_commands import assert_refused, metaser
 
 from metaser.reporting.page import page
 from metaser.reporting.page.compare import SIGNS, verdict
 from metaser.reporting.results import CONFUSION, SUMMARY
 from metaser.study import Study
+from support import REPOSITORY
+from support.commands import assert_refused, metaser
 
 EXPERIMENTS = REPOSITORY / "experiments"
 DOMAINS = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)"}

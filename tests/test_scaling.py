@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
-from test_commands import assert_refused, metaser
 
 from metaser.bench.process import environment
 from metaser.bench.workloads import WORKLOADS
@@ -19,6 +17,8 @@ from metaser.models import build
 from metaser.scaling import limit, measure
 from metaser.scaling.limit import Cost, Link, all_reduce, iteration
 from metaser.scaling.worker import LARGE, SMALL
+from support import REPOSITORY
+from support.commands import assert_refused, metaser
 
 FREE = Link("free", 0.0, float("inf"))
 costs = st.builds(Cost, st.floats(1e-4, 1), st.floats(0, 0.1), st.integers(4, 10**8), st.sampled_from([1, 8, 16, 32]))

@@ -20,9 +20,7 @@ import pandas as pd
 import pytest
 import submitit
 import yaml
-from conftest import REPOSITORY
 from scipy import stats
-from test_commands import FMAML, Result, assert_refused, metaser
 
 from metaser.errors import UserError
 from metaser.reporting.paired import PAIRED, holm, paired
@@ -31,6 +29,8 @@ from metaser.sweep import executors
 from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
+from support import FMAML, REPOSITORY
+from support.commands import Result, assert_refused, metaser
 
 SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3",
          "evaluation.steps=[]", "compare=[fmaml]"]  # fmt: skip

@@ -9,31 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import EMOTIONS, features_of, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaser.errors import UserError
-from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
+from metaser.tasks import EpisodeSampler, TaskShape
 from metaser.tasks.sampler import held_out
-
-
-def shape_of(**changes: object) -> TaskShape:
-    values = {
-        "ways": 5,
-        "shots": 2,
-        "queries": 3,
-        "min_queries": 3,
-        "fixed": ("neutral", "silence"),
-        "fixed_queries": 4,
-    }
-    return TaskShape(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def tasks_of(table: pd.DataFrame, shape: TaskShape, seed: int = 0, part: str = "train", **more: object) -> SpeechTasks:
-    sampler = EpisodeSampler(table, ["aa", "bb"], EMOTIONS, shape, part)
-    return SpeechTasks(features_of(table), list(table["emotion"]), sampler, seed, **more)  # type: ignore[arg-type]
-
+from support.tasks import EMOTIONS, shape_of, tasks_of, utterances
 
 shapes = st.builds(
     shape_of,

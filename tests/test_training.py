@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import EMOTIONS, features_of, toy_task, utterances
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -20,22 +19,9 @@ from metaser.algorithms import Learner
 from metaser.errors import UserError
 from metaser.evaluation import evaluate, mean_interval, score, seeded_interval
 from metaser.parallel import Workers
-from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 from metaser.training import train
-
-SHAPE = TaskShape(5, 3, 3, 3, ("neutral", "silence"), 3)
-ALGORITHM = config.Algorithm(name="fmaml", inner_lr=0.1, steps=2)
-
-
-def stream(part: str = "train", name: str = "train", seed: int = 0) -> SpeechTasks:
-    table = utterances()
-    domains = ["aa", "bb"] if part == "train" else ["cc"]
-    sampler = EpisodeSampler(table, domains, EMOTIONS, SHAPE, part)
-    return SpeechTasks(features_of(table, shape=(8, 8)), list(table["emotion"]), sampler, seed, name)
-
-
-def learner_of(seed: int = 0) -> Learner:
-    return algorithms.build(ALGORITHM, models.build("fmaml-conv", (8, 8), 7, seed))
+from support.networks import learner_of, stream
+from support.tasks import toy_task
 
 
 def trained(workers: int, **changes: object) -> tuple[Learner, list]:

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import features_of, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from test_algorithms import settings_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,6 +26,8 @@ from metaser.errors import DivergedError, UserError
 from metaser.fitting import augmented, fit, hold_out, set_prototypes
 from metaser.reporting.trends import crossing
 from metaser.tasks import SpeechTasks, SplitSampler, Task
+from support.networks import settings_of
+from support.tasks import features_of, utterances
 
 CLASSES = ("anger", "happiness", "neutral", "sadness")
 FAST = config.Fit(epochs=3, batch=8, base_lr=1e-3, max_lr=1e-2, cycle=2, patience=3)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import learn2learn
 import pytest
 import torch
-from conftest import EMOTIONS, features_of, utterances
-from test_algorithms import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -20,6 +18,8 @@ from metaser.engine import Group
 from metaser.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
 from metaser.training import train
+from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
+from support.tasks import EMOTIONS, features_of, utterances
 
 KINDS = ["tanh", "fc", "conv", "lstm"]
 LR = 0.05

@@ -19,14 +19,8 @@ from metaser.corpora.listing import verify_all
 from metaser.corpora.overlap import shared
 from metaser.corpora.verify import BROKEN, KNOWN, NOTE, compare, inventory, verify
 from metaser.errors import UserError
+from support.corpora import SENTENCES
 
-SENTENCES = [
-    *(f"b{i}" for i in (1, 2, 3)),
-    *(f"l{i}" for i in (1, 2, 3, 4)),
-    *(f"n{i}" for i in range(1, 6)),
-    "d1",
-    "d2",
-]
 SEEDS = itertools.count()
 
 

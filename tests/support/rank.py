@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import EMOTIONS, features_of, utterances
 from safetensors.torch import save_file
 
 from metaser import algorithms, config, models
@@ -14,6 +13,7 @@ from metaser.parallel import Workers
 from metaser.ranks import Ranks
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 from metaser.training import train
+from support.tasks import EMOTIONS, features_of, utterances
 
 ALGORITHMS = ("fomaml", "maml", "reptile", "regmaml", "fmaml")
 TASKS = 6

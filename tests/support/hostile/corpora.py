@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
-from test_corpora import NAMES
 
 from metaser.corpora import find
 from metaser.corpora.base import Corpus
 from metaser.corpora.folder import Folder
+from support.corpora import NAMES
 
 #: Names that a file can have and few would give it.
 ODD_NAMES = (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from conftest import REPOSITORY
+from support import FMAML
 
-FMAML = REPOSITORY / "experiments" / "fmaml"
 CONFIG = (FMAML / "config.yaml").read_text(encoding="utf-8")
 
 #: A file that must never be made, by whatever a configuration says.

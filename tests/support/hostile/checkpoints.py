@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hostile_documents import CODE
 from safetensors.torch import save
 
 from metaser import checkpoint, sealed
+from support.hostile.documents import CODE
 
 #: What is changed in a checkpoint's header, once.
 CHANGES = (

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import re
-import signal
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from metaser.errors import UserError
+from support.limit import limit
 
 #: How many bad inputs each family tries at least.
 TRIED = {
@@ -29,6 +28,8 @@ TRIED = {
 CACHED = re.compile(r"features|features/[0-9a-f]{64}\.safetensors")
 #: What would end a line on some terminal, or move about on it.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Seconds that one input may take: many times what any does on a busy machine.
+PATIENCE = 120
 #: A message no longer than this, for a path alone may have 4096 bytes.
 LONGEST = 6000
 
@@ -50,40 +51,27 @@ class Family:
     """Tries bad inputs of one kind, and tells at the end of the block which of them went wrong, and how many were tried.
 
     Going wrong is: any exception but a refusal; a refusal of several lines, or one that does not name what it is about; a
-    file written, changed or removed anywhere on the ground, but for the cache's own. Hanging ends the test, even in code
-    that heeds no signal.
+    file written, changed or removed anywhere on the ground, but for the cache's own. Hanging at one input ends the test.
 
     Args:
         name: A key of `TRIED`.
         ground: A tree that holds home, cache, current folder and all that is read and written.
         output: A folder on it that may be written.
         refusals: The exceptions that are refusals.
-        seconds: The watchdog's patience with the whole block, many times what it takes.
     """
 
     def __init__(
-        self, name: str, ground: Path, output: Path | None = None, refusals: tuple[type[Exception], ...] = (UserError,),
-        seconds: int = 240,
-    ) -> None:  # fmt: skip
-        self.name, self.ground, self.refusals, self.seconds = name, os.fspath(ground), refusals, seconds
+        self, name: str, ground: Path, output: Path | None = None, refusals: tuple[type[Exception], ...] = (UserError,)
+    ) -> None:
+        self.name, self.ground, self.refusals = name, os.fspath(ground), refusals
         self.output = None if output is None else os.fspath(output)
-        self.tried, self.label = 0, None
+        self.tried = 0
         self.wrong: list[str] = []
 
     def __enter__(self) -> Family:
-        def hang(*_: object) -> None:
-            message = f"{self.name}: still at it after {self.seconds} s, at input {self.tried} ({self.label})"
-            raise pytest.fail.Exception(message, pytrace=False) from None  # what hangs may hang who prints it, too
-
-        self._before = signal.signal(signal.SIGALRM, hang)
-        signal.alarm(self.seconds)
-        faulthandler.dump_traceback_later(2 * self.seconds, exit=True, file=sys.__stderr__)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, self._before)
-        faulthandler.cancel_dump_traceback_later()
         if kind is None:
             shown = "\n".join(self.wrong[:20])
             assert not self.wrong, f"{self.name}: {len(self.wrong)} of {self.tried} inputs went wrong:\n{shown}"
@@ -91,10 +79,11 @@ class Family:
 
     def attempt(self, label: object, call: Callable[[], Any], *names: object) -> Any:
         """Calls once for one bad input; what it gives, or None where it refuses in a line with one of ``names`` in it."""
-        self.tried, self.label = self.tried + 1, label
+        self.tried += 1
         before, result, problem = self.snapshot(), None, ""
         try:
-            result = call()
+            with self.patience(label):
+                result = call()
         except self.refusals as error:
             problem = flaw(str(error), names)
         except Exception as error:
@@ -105,10 +94,11 @@ class Family:
 
     def command(self, label: object, run: Callable[[], Any], *names: object, codes: tuple[int, ...] = (2,)) -> None:
         """The same through the command: its exit code is one of ``codes``, and it never shows a traceback."""
-        self.tried, self.label = self.tried + 1, label
+        self.tried += 1
         before = self.snapshot()
         try:
-            result = run()
+            with self.patience(label):
+                result = run()
         except Exception as error:
             self.judge(label, "".join(traceback.format_exception(error)[-2:]))
             return
@@ -121,6 +111,10 @@ class Family:
             named = not names or any(str(name) in everything for name in names)
             problem = "" if named else f"not named: {everything[:300]!r}"
         self.judge(label, problem or difference(before, self.snapshot()))
+
+    def patience(self, label: object) -> AbstractContextManager[None]:
+        """The time that one input may take."""
+        return limit(PATIENCE, lambda: f"{self.name}, input {self.tried} ({label})")
 
     def judge(self, label: object, problem: str) -> None:
         """Keeps a problem, if there is one, for the end."""
