@@ -28,7 +28,9 @@ from metaser.parallel import Workers
 from metaser.reporting.results import ResultsFolder, difference
 from metaser.sealed import DamagedError
 from metaser.training import Position, train
-from support import REPOSITORY
+from support import FMAML, REPOSITORY
+from support.commands import environment
+from support.limit import LIMIT
 from support.networks import learner_of, stream
 
 SETTINGS = config.Training(iterations=9, meta_batch=3, log_every=4)
@@ -246,16 +248,15 @@ class Starter:
     """Runs of metaser without the seconds that importing it takes."""
 
     def __init__(self) -> None:
-        variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
         self.process = subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=variables, cwd=REPOSITORY)  # fmt: skip
+                                        text=True, env=environment(), cwd=REPOSITORY, start_new_session=True)  # fmt: skip
 
     def run(self, out: Path, kill_after: float | None = None) -> int:
         """A run into ``out``, killed after so many seconds if it takes longer; its exit code, -9 when killed."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         settings = [part for setting in RUN for part in ("--set", setting)]
-        arguments = ["run", str(REPOSITORY / "experiments" / "fmaml"), "--variant", "5shot", "--protocol", "strict",
+        arguments = ["run", str(FMAML), "--variant", "5shot", "--protocol", "strict",
                      "--checkpoint-every", "3", "--results", str(out), *settings]  # fmt: skip
         print(json.dumps(arguments), file=self.process.stdin, flush=True)
         child = int(self.process.stdout.readline())
@@ -273,8 +274,8 @@ class Starter:
 def starter() -> Iterator[Starter]:
     starter = Starter()
     yield starter
-    starter.process.stdin.close()  # type: ignore[union-attr]
-    starter.process.wait()
+    os.killpg(starter.process.pid, signal.SIGKILL)
+    starter.process.communicate(timeout=LIMIT)
 
 
 @pytest.fixture(scope="module")

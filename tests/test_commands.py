@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +18,9 @@ import soundfile
 import torch
 
 from support import FMAML, REPOSITORY
-from support.commands import FEW, Result, assert_refused, metaser, process, run, small
+from support.commands import FEW, Result, assert_refused, command, environment, metaser, process, run, small, start
 from support.corpora import clip, emodb, emofilm, emovo
+from support.limit import LIMIT, until
 from support.tasks import EMOTIONS
 
 
@@ -377,16 +377,15 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    command = [sys.executable, "-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--results", str(tmp_path),
-               "--set", "training.iterations=100000", "--set", "compare=[fmaml]", "--set", "data.targets=[x-dor]",
-               "--checkpoint-every", "1"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
-        partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
-        while running.poll() is None and not list(partial.glob("checkpoints/0000/*.safetensors")):
-            time.sleep(0.02)  # until it has trained for a while
-        running.send_signal(stop)
-        _, errors = running.communicate()
+    partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
+    settings = ("training.iterations=100000", "data.targets=[x-dor]")
+    with start(command(*small(tmp_path, *settings), "--checkpoint-every", "1")) as running:
+        try:
+            assert until(lambda: list(partial.glob("checkpoints/0000/*.safetensors")) or running.poll() is not None)
+            running.send_signal(stop)
+            _, errors = running.communicate(timeout=LIMIT)
+        finally:
+            running.kill()
     assert running.returncode == (130 if stop == signal.SIGINT else 2), errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith("metaser: stopped")
@@ -468,7 +467,8 @@ def test_help_names_every_command_and_the_version_is_the_packages() -> None:
 
 def test_importing_learn2learn_says_nothing() -> None:
     code = "from metaser.learn2learn import l2l; assert l2l.algorithms.MAML"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY,
+                            timeout=LIMIT)  # fmt: skip
     assert result.stdout + result.stderr == ""
 
 
@@ -490,15 +490,17 @@ def test_make_says_what_is_missing_in_one_line(tmp_path: Path, python: str | Non
     binaries = tmp_path / "bin"
     binaries.mkdir()
     for tool in ("sh", "cut", "rm", "make", *(["cc"] if compiler else [])):
-        found = subprocess.run(["sh", "-c", f"command -v {tool}"], capture_output=True, text=True, check=True).stdout
-        (binaries / tool).symlink_to(found.strip())
+        found = shutil.which(tool)
+        assert found is not None, tool
+        (binaries / tool).symlink_to(found)
     if python is not None:
         (binaries / "python3").write_text(f"#!{sys.executable}\n{python}\n")
         (binaries / "python3").chmod(0o755)
     variables = {"PATH": str(binaries), "HOME": str(tmp_path)}
     result = subprocess.run(
-        [binaries / "make", "setup"], capture_output=True, text=True, cwd=tmp_path, env=variables, check=False
-    )
+        [binaries / "make", "setup"], capture_output=True, text=True, cwd=tmp_path, env=variables, check=False,
+        timeout=LIMIT,
+    )  # fmt: skip
     assert result.returncode != 0
     lines = [line for line in result.stderr.splitlines() if line.startswith("make: ") and "***" not in line]
     assert len(lines) == 1, result.stderr
@@ -532,9 +534,8 @@ def test_a_new_algorithm_is_one_new_file_and_one_line_and_runs_by_the_command(tm
         registry.read_text() + '\nfrom metaser.algorithms.plain import Plain\nALGORITHMS["plain"] = Plain\n'
     )
     arguments = small(tmp_path / "results", "algorithms.fmaml.name=plain", "data.targets=[x-dor]")
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    result = subprocess.run([sys.executable, "-m", "metaser", *map(str, arguments)], cwd=tmp_path, env=variables,
-                            capture_output=True, text=True, check=False)  # fmt: skip
+    result = subprocess.run(command(*arguments), cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)),
+                            capture_output=True, text=True, check=False, timeout=LIMIT)  # fmt: skip
     assert result.returncode == 0, result.stderr
     facts = json.loads((tmp_path / "results" / "fmaml" / "5shot" / "synthetic" / "run.json").read_text())
     assert {settings["algorithms"]["fmaml"]["name"] for settings in facts["settings"].values()} == {"plain"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import learn2learn
 import pytest
@@ -19,7 +20,8 @@ from metaser.errors import UserError
 from metaser.layers import LSTM, BatchNorm, Conv2d
 from metaser.parallel import Workers
 from metaser.tasks import Task
-from support.networks import difference, flat, meta, settings_of
+from support.commands import metaser, small
+from support.networks import difference, flat, meta, network, settings_of
 from support.tasks import toy_task
 
 SHAPES = {"fmaml-conv": (20, 18), "metaser-lstm": (4, 6), "omniglot-fc": (5, 4), "omniglot-cnn": (12, 12)}
@@ -335,14 +337,39 @@ def test_finite_difference_curvature_is_close_and_is_not_the_default(steps: int)
     assert config.Engine() == config.Engine(curvature="exact", precision="float32")
 
 
-def test_bfloat16_is_near_and_is_not_the_default() -> None:
-    net = net_for("metaser-lstm").float()
-    task = toy_task(shape=SHAPES["metaser-lstm"], dtype=torch.float32)
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_bfloat16_is_near_and_is_not_the_default(kind: str) -> None:
+    if kind == "lstm" and not engine.has_bfloat16_lstm("cpu"):
+        pytest.skip("PyTorch has no LSTM in bfloat16 for this processor")
+    task = toy_task(dtype=torch.float32)
+    net = network(kind, task).float()
     exact = flat(meta(learner_for("fomaml", net), task).gradients)
     options = config.Engine(precision="bfloat16")
     near = flat(meta(algorithms.build(settings_of("fomaml"), net, options), task).gradients)
     assert near.dtype == torch.float32
     assert 1e-4 < difference(near, exact) < 5e-2
+
+
+def test_bfloat16_is_there_or_refused_in_one_line(tmp_path: Path) -> None:
+    """By the command, on this processor, whatever it has."""
+    settings = ("engine.precision=bfloat16", "model.name=metaser-lstm", "data.targets=[x-dor]")
+    result = metaser(*small(tmp_path, *settings), "--protocol", "strict")
+    if engine.has_bfloat16_lstm("cpu"):
+        assert result.returncode == 0, result.stderr
+    else:
+        assert "Traceback" not in result.stderr
+        assert result.returncode
+        assert "engine.precision: bfloat16" in result.stderr
+        assert "use float32" in result.stderr
+
+
+def test_a_processor_without_an_lstm_in_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "has_bfloat16_lstm", lambda device: False)
+    options = config.Engine(precision="bfloat16")
+    says = rf"^engine\.precision: bfloat16, .*\({torch.backends.cpu.get_cpu_capability()}\), and MetaSERLSTM .*use float32$"
+    with pytest.raises(UserError, match=says):
+        algorithms.build(settings_of("fomaml"), net_for("metaser-lstm").float(), options)
+    algorithms.build(settings_of("fomaml"), net_for("fmaml-conv").float(), options)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from metaser.reporting.results import CONFUSION, SUMMARY
 from metaser.study import Study
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
+from support.limit import LIMIT
 
 EXPERIMENTS = REPOSITORY / "experiments"
 DOMAINS = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)"}
@@ -90,7 +91,11 @@ Committed = tuple[Path, str, Read]
 def tracked(folder: Path) -> Path:
     """The committed results, without what lies about beside them."""
     listed = subprocess.run(
-        ["git", "-C", REPOSITORY, "ls-files", "-z", "results"], capture_output=True, text=True, check=False
+        ["git", "-C", REPOSITORY, "ls-files", "-z", "results"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
     )
     if listed.returncode:
         return REPOSITORY / "results"
@@ -439,7 +444,7 @@ def test_a_browser_shows_it_on_a_phone(committed: Committed, tmp_path: Path) -> 
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=360,800",
                    "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", *options,
                    (tmp_path / name).as_uri()]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=tmp_path).stdout
 
     browse("page.html", f"--screenshot={tmp_path / 'shot.png'}")
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("L"))

@@ -19,6 +19,7 @@ from metaser.scaling.limit import Cost, Link, all_reduce, iteration
 from metaser.scaling.worker import LARGE, SMALL
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
+from support.limit import LIMIT
 
 FREE = Link("free", 0.0, float("inf"))
 costs = st.builds(Cost, st.floats(1e-4, 1), st.floats(0, 0.1), st.integers(4, 10**8), st.sampled_from([1, 8, 16, 32]))
@@ -116,7 +117,7 @@ def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
     script.write_text(LEFT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     found = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, check=False, cwd=REPOSITORY,
-                           env=environment() | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+                           timeout=LIMIT, env=environment() | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert "python" in found.stdout, found.stderr
     assert "pt_gloo" not in found.stdout
 

@@ -8,10 +8,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,9 @@ from metaser.sweep import executors
 from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
-from support import FMAML, REPOSITORY
-from support.commands import Result, assert_refused, metaser
+from support import FMAML
+from support.commands import Result, assert_refused, command, metaser, start
+from support.limit import LIMIT, until
 
 SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3",
          "evaluation.steps=[]", "compare=[fmaml]"]  # fmt: skip
@@ -346,33 +344,29 @@ def alive(group: int) -> bool:
     return False
 
 
-def until(what: Callable[[], bool], seconds: float = 120.0) -> bool:
-    """Waits for something to become true."""
-    end = time.monotonic() + seconds
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
-
-
-def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> subprocess.CompletedProcess[str]:
+def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> Result:
     """``metaser sweep`` in a process group of its own, stopped once the cell has trained for so many meta-iterations.
 
     Ctrl-C reaches the whole group, as from a terminal; a kill the sweep's own process alone.
     """
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    arguments = ("sweep", folder / "tiny.yaml", "--results", folder / "results")
-    command = [sys.executable, "-m", "metaser", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables,
-                          cwd=REPOSITORY, start_new_session=True) as running:  # fmt: skip
-        kept = cell.folder / ".results.partial" / "checkpoints"
-        assert until(
-            lambda: any(int(path.stem) > after for path in kept.rglob("*.safetensors")) or running.poll() is not None
-        )
-        (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
-        assert until(lambda: not alive(running.pid)), "a process is left"
-        output, errors = running.communicate()
+    line = command("sweep", folder / "tiny.yaml", "--results", folder / "results")
+    kept = cell.folder / ".results.partial" / "checkpoints"
+
+    def trained() -> bool:
+        return any(int(path.stem) > after for path in kept.rglob("*.safetensors"))
+
+    with start(line, start_new_session=True) as running:
+        try:
+            assert until(lambda: trained() or running.poll() is not None)
+            assert running.poll() is None, running.communicate(timeout=LIMIT)
+            (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
+            assert until(lambda: not alive(running.pid)), "a process is left"
+            output, errors = running.communicate(timeout=LIMIT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
     assert list(kept.rglob("*.safetensors")), "the checkpoint stays"
-    return subprocess.CompletedProcess(command, running.returncode, output, errors)
+    return Result(line, running.returncode, output, errors)
 
 
 def test_a_stopped_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from metaser.corpora.generated import GeneratedCorpus
 from metaser.corpora.silence import Silence
 from metaser.corpora.synthetic import LANGUAGES, SPEAKERS, Synthetic, synthesise
 from metaser.errors import UserError
+from support.limit import LIMIT
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,8 @@ def test_clips_do_not_depend_on_what_was_made_before() -> None:
     script = "from metaser.corpora.synthetic import synthesise as s; import sys, zlib;"
     script += "print(zlib.crc32(s('x-dor', 'm2', 'fear', 7)[0].tobytes()))"
     alone, again = (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in "ab"
+        subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=LIMIT).stdout
+        for _ in "ab"
     )
     assert alone == again
     assert int(alone) == zlib.crc32(synthesise("x-dor", "m2", "fear", 7)[0].tobytes())
@@ -138,7 +140,7 @@ generated.ensure_corpus("few", plan, progress)
 
 
 def test_killed_build_leaves_nothing_half_written_and_is_made_anew(cache: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", BUILD, "die"], check=False)
+    killed = subprocess.run([sys.executable, "-c", BUILD, "die"], check=False, timeout=LIMIT)
     assert killed.returncode == -signal.SIGKILL
     assert not (cache / "few").exists()
     plan = few()
@@ -149,7 +151,7 @@ def test_killed_build_leaves_nothing_half_written_and_is_made_anew(cache: Path) 
 
 def test_two_processes_at_once_make_one_whole_corpus(cache: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", BUILD, "live"]) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(LIMIT) for process in both] == [0, 0]
     assert generated.is_whole(cache / "few", few())
     assert not list(cache.glob(".few.*.tmp"))
 
