@@ -67,6 +67,7 @@ def test_the_contenders_train_networks_of_the_same_size(name: str) -> None:
         assert sum(p.numel() for p in plain.parameters()) == 1_544_132
 
 
+@pytest.mark.quick
 def test_the_work_of_an_lstm_is_that_of_one_written_with_matrix_products() -> None:
     coefficients, frames, outputs, clips, width = 3, 4, 5, 2, 7
 
@@ -158,6 +159,7 @@ def assert_mean(found: list[torch.Tensor | None], algorithm: str, steps: int) ->
         torch.testing.assert_close(gradient, ((first + second) / 2).detach(), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("algorithm", sorted({method.algorithm for method in METHODS.values()}))
 def test_learn2learns_loop_computes_the_algorithm(algorithm: str, steps: int) -> None:
@@ -196,6 +198,7 @@ def turns(
                    for who, values in gflops.items() for i, value in enumerate(values)]  # fmt: skip
 
 
+@pytest.mark.quick
 def test_ratios_are_taken_within_a_round() -> None:
     """The machine is ten times slower in round 2; the ratios are not."""
     rows = [*turns("lstm", "fomaml", {"metaser": [10, 100, 12], "learn2learn": [20, 210, 36], "reference": [30, 300, 36]},
@@ -225,6 +228,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     ]
 
 
+@pytest.mark.quick
 def test_the_interval_of_a_median() -> None:
     assert median_interval([3.0, 1.0, 2.0])[0] == 2.0
     assert np.isnan(median_interval([3.0])[1:]).all()
@@ -235,6 +239,7 @@ def test_the_interval_of_a_median() -> None:
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(np.pi / 2 / 400), rel=0.3)
 
 
+@pytest.mark.quick
 def test_what_the_user_mistypes_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--workload: unknown name 'lstn'; did you mean 'lstm'"):
         run.bench(["lstn"], out=tmp_path)

@@ -28,6 +28,8 @@ from support import REPOSITORY
 from support.corpora import NAMES
 from support.limit import LIMIT
 
+pytestmark = pytest.mark.quick
+
 #: Names that nearly fit.
 NEAR_MISSES = [
     ("emodb", "wav/07a01Fa"), ("emodb", "wav/03a03Fa"), ("emodb", "wav/03a01Xa"), ("emodb", "wav/03a01F"),

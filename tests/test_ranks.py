@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from metaser.errors import UserError
 from metaser.ranks import Ranks
 from support import FMAML, REPOSITORY, rank
-from support.commands import environment
+from support.commands import TASKS, environment
 from support.limit import LIMIT, until
 from support.networks import difference
 
@@ -55,6 +55,7 @@ def test_ranks_train_on_the_same_tasks_and_agree(count: int, alone: dict[str, to
             assert difference(found[f"{name}.{part}"], alone[f"{name}.{part}"]) < 1e-10, (name, part)
 
 
+@pytest.mark.quick
 def test_a_rank_without_a_task_sends_zeros() -> None:
     for count in (1, 2, 5):
         parts = [Ranks(index, count).own(range(3)) for index in range(count)]
@@ -62,6 +63,7 @@ def test_a_rank_without_a_task_sends_zeros() -> None:
     assert list(Ranks(4, 5).own(range(3))) == []
 
 
+@pytest.mark.quick
 def test_alone_everything_stays_what_it_is() -> None:
     ranks = Ranks.join(torch.device("cpu"))
     assert (ranks.rank, ranks.count, ranks.first) == (0, 1, True)
@@ -70,6 +72,7 @@ def test_alone_everything_stays_what_it_is() -> None:
     assert torch.equal(ranks.add_up(torch.ones(2)), torch.ones(2))
 
 
+@pytest.mark.quick
 def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="torchrun"):
@@ -78,7 +81,7 @@ def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPat
 
 RUN = ("training.iterations=40", "training.meta_batch=4", "training.monitor_every=20", "training.monitor_tasks=2",
        "training.log_every=1", "evaluation.tasks=3", "seeds=[0]", "data.targets=[x-dor]", "compare=[fmaml]",
-       "evaluation.steps=[0]")  # fmt: skip
+       "evaluation.steps=[0]", *TASKS)  # fmt: skip
 
 
 def command(out: Path) -> list[str]:

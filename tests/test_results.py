@@ -15,6 +15,8 @@ from metaser.files import replacing, write_text
 from metaser.reporting import results, tables
 from support.limit import LIMIT
 
+pytestmark = pytest.mark.quick
+
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

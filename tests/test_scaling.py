@@ -26,6 +26,7 @@ costs = st.builds(Cost, st.floats(1e-4, 1), st.floats(0, 0.1), st.integers(4, 10
 links = st.builds(Link, st.just("any"), st.floats(0, 1e-2), st.floats(1e6, 1e11))
 
 
+@pytest.mark.quick
 def test_a_ring_all_reduce_sends_every_byte_twice_but_for_its_own_share() -> None:
     assert all_reduce(1, 10**9, Link("slow", 1.0, 1.0)) == 0
     assert all_reduce(2, 1000, Link("one", 0.5, 100.0)) == pytest.approx(2 * 0.5 + 1000 / 100)
@@ -50,6 +51,7 @@ def test_with_free_messages_a_growing_meta_batch_scales_without_end(cost: Cost) 
     assert limit.last(grown) == 1024
 
 
+@pytest.mark.quick
 def test_the_papers_meta_batch_ends_where_its_tasks_do() -> None:
     rows = limit.table({"any": Cost(0.1, 0.0, 4, 8)}, [FREE])
     fixed = rows[rows["meta_batch"] == "the paper's"].set_index("ranks")
@@ -122,6 +124,7 @@ def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
     assert "pt_gloo" not in found.stdout
 
 
+@pytest.mark.quick
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert_refused(metaser("scaling", "--workload", "lsmt", "--results", tmp_path), "--workload", "'lstm'")
     assert_refused(metaser("scaling", "--rounds", 0, "--results", tmp_path), "--rounds")

@@ -47,6 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # The corpora: names, counts, bytes.
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("corpus", [Synthetic(), Silence()])
 def test_every_planned_name_fits_the_grammar_and_the_expected_counts(corpus: GeneratedCorpus) -> None:
     said = [corpus.parse(PurePosixPath(name)) for name in corpus.plan()]
@@ -69,6 +70,7 @@ def test_no_class_is_lacking_and_each_has_enough_clips() -> None:
     assert (texts == len(synthetic.EMOTIONS)).all()  # What is said tells nothing of the emotion.
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "name",
     ["x-ako/akof1_anger_s3_9.flac", "x-bel/akof1_anger_s3_09.flac", "x-zzz/zzzf1_anger_s3_09.flac",
@@ -119,6 +121,7 @@ def test_clips_do_not_depend_on_what_was_made_before() -> None:
     assert int(alone) == zlib.crc32(synthesise("x-dor", "m2", "fear", 7)[0].tobytes())
 
 
+@pytest.mark.quick
 def test_unknown_language_speaker_or_emotion_is_refused() -> None:
     for wrong in (("de", "f1", "anger", 0), ("x-ako", "f9", "anger", 0), ("x-ako", "f1", "boredom", 0)):
         with pytest.raises(ValueError, match="not in"):
@@ -367,6 +370,7 @@ def test_probe_reaches_the_bayes_rate_on_gaussians(shift: float) -> None:
     assert (found["clips"] == 400).all()
 
 
+@pytest.mark.quick
 def test_scores_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     truth = rng.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1])

@@ -18,10 +18,12 @@ from metaser import cli
 from support import FMAML, REPOSITORY
 from support.limit import LIMIT
 
+#: A run of seconds: settings for a few iterations on small tasks, and for few clips per class.
+TASKS = ("tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=5", "evaluation.min_queries=2",
+         "evaluation.fixed_queries=3")  # fmt: skip
 SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
-         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]")  # fmt: skip
-FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",
-       "evaluation.fixed_queries=3")  # fmt: skip
+         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]", *TASKS)  # fmt: skip
+FEW = ("tasks.shots=2", "evaluation.queries=3")
 Result = subprocess.CompletedProcess
 
 
