@@ -29,7 +29,7 @@ from metaser.reporting.results import ResultsFolder, difference
 from metaser.sealed import DamagedError
 from metaser.training import Position, train
 from support import FMAML, REPOSITORY
-from support.commands import TASKS, environment
+from support.commands import STEPS, TASKS, environment
 from support.limit import LIMIT
 from support.networks import learner_of, stream
 
@@ -225,7 +225,7 @@ def test_differences_name_the_keys() -> None:
 
 RUN = ("training.iterations=14", "training.meta_batch=2", "training.monitor_every=5", "training.monitor_tasks=1",
        "training.log_every=3", "evaluation.tasks=2", "seeds=[0, 1]", "data.targets=[x-dor]", "compare=[fmaml]",
-       "evaluation.steps=[0, 2]", *TASKS)  # fmt: skip
+       "evaluation.steps=[0, 2]", *STEPS, *TASKS)  # fmt: skip
 FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md", "convergence-loss.png", "accuracy.png",
          "confusion.png")  # fmt: skip
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from metaser.errors import UserError
 from metaser.ranks import Ranks
 from support import FMAML, REPOSITORY, rank
-from support.commands import TASKS, environment
+from support.commands import STEPS, TASKS, environment
 from support.limit import LIMIT, until
 from support.networks import difference
 
@@ -81,7 +81,7 @@ def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPat
 
 RUN = ("training.iterations=40", "training.meta_batch=4", "training.monitor_every=20", "training.monitor_tasks=2",
        "training.log_every=1", "evaluation.tasks=3", "seeds=[0]", "data.targets=[x-dor]", "compare=[fmaml]",
-       "evaluation.steps=[0]", *TASKS)  # fmt: skip
+       "evaluation.steps=[0]", *STEPS, *TASKS)  # fmt: skip
 
 
 def command(out: Path) -> list[str]:

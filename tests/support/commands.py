@@ -18,11 +18,12 @@ from metaser import cli
 from support import FMAML, REPOSITORY
 from support.limit import LIMIT
 
-#: A run of seconds: settings for a few iterations on small tasks, and for few clips per class.
+#: A run of seconds: small tasks, few inner steps, few iterations; and for few clips per class.
 TASKS = ("tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=5", "evaluation.min_queries=2",
          "evaluation.fixed_queries=3")  # fmt: skip
+STEPS = ("algorithms.fmaml.steps=2", "algorithms.fmaml.test_steps=2")
 SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
-         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]", *TASKS)  # fmt: skip
+         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]", *STEPS, *TASKS)  # fmt: skip
 FEW = ("tasks.shots=2", "evaluation.queries=3")
 Result = subprocess.CompletedProcess
 
