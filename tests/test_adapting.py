@@ -222,6 +222,7 @@ def test_long_clips_are_cut_into_windows_and_plotted(trained: dict[str, Path], l
     assert len(np.unique(np.asarray(Image.open(plot).convert("L")))) > 10, "something is drawn"
 
 
+@pytest.mark.quick
 @given(samples=st.integers(1, 3000), window=st.integers(1, 500), hop=st.integers(1, 600))
 def test_windows_lie_within_the_clip_reach_its_end_and_have_one_length(samples: int, window: int, hop: int) -> None:
     found = list(stretches(samples, window, hop))
@@ -283,6 +284,7 @@ def test_every_learner_is_kept_and_answers_as_before(chosen: dict[str, object]) 
         other.restore(spoilt)
 
 
+@pytest.mark.quick
 def test_a_class_that_no_source_has_is_a_gaussians_by_its_support_alone() -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(40, 3, 1))).float()
@@ -298,6 +300,7 @@ def test_a_class_that_no_source_has_is_a_gaussians_by_its_support_alone() -> Non
     assert learner.predict(task).argmax(dim=1).tolist() == [0, 1, 2], "a prior worth a million clips does not move it"
 
 
+@pytest.mark.quick
 def test_a_head_keeps_the_rows_of_known_classes_and_begins_new_ones_at_the_mean() -> None:
     weight, bias, other = torch.randn(3, 5), torch.randn(3), torch.randn(3, 3)
     found = with_classes({"model.head.weight": weight, "0.rates.head.bias": bias, "model.body.weight": other},

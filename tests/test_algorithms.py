@@ -20,6 +20,8 @@ from metaser.tasks import Task
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from support.tasks import toy_task
 
+pytestmark = [pytest.mark.arithmetic, pytest.mark.quick]
+
 
 def test_maml_is_the_derivative_of_the_adapted_loss_by_finite_differences() -> None:
     task = task_for("tanh")

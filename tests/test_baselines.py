@@ -24,6 +24,8 @@ from metaser.tasks import Task
 from support.networks import difference, flat, meta, network, settings_of
 from support.tasks import EMOTIONS, shape_of, tasks_of, toy_task, utterances
 
+pytestmark = [pytest.mark.arithmetic, pytest.mark.quick]
+
 
 def learner_of(name: str, net: torch.nn.Module, **changes: object) -> learners.Learner:
     return learners.build(settings_of(name, **changes), [net])

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from metaser.bench.workloads import METHODS, WORKLOADS, Cell, Method, features, 
 from metaser.errors import UserError
 from metaser.reporting.finished import read_results
 from metaser.reporting.results import KEYS, SUMMARY
-from support import REPOSITORY
+from support.commands import start
+from support.limit import LIMIT, until
 from support.tasks import toy_task
 
 SMALL = {name: quick(workload) for name, workload in WORKLOADS.items()}
@@ -65,6 +67,7 @@ def test_the_contenders_train_networks_of_the_same_size(name: str) -> None:
         assert sum(p.numel() for p in plain.parameters()) == 1_544_132
 
 
+@pytest.mark.quick
 def test_the_work_of_an_lstm_is_that_of_one_written_with_matrix_products() -> None:
     coefficients, frames, outputs, clips, width = 3, 4, 5, 2, 7
 
@@ -156,6 +159,7 @@ def assert_mean(found: list[torch.Tensor | None], algorithm: str, steps: int) ->
         torch.testing.assert_close(gradient, ((first + second) / 2).detach(), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("algorithm", sorted({method.algorithm for method in METHODS.values()}))
 def test_learn2learns_loop_computes_the_algorithm(algorithm: str, steps: int) -> None:
@@ -194,6 +198,7 @@ def turns(
                    for who, values in gflops.items() for i, value in enumerate(values)]  # fmt: skip
 
 
+@pytest.mark.quick
 def test_ratios_are_taken_within_a_round() -> None:
     """The machine is ten times slower in round 2; the ratios are not."""
     rows = [*turns("lstm", "fomaml", {"metaser": [10, 100, 12], "learn2learn": [20, 210, 36], "reference": [30, 300, 36]},
@@ -223,6 +228,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     ]
 
 
+@pytest.mark.quick
 def test_the_interval_of_a_median() -> None:
     assert median_interval([3.0, 1.0, 2.0])[0] == 2.0
     assert np.isnan(median_interval([3.0])[1:]).all()
@@ -233,6 +239,7 @@ def test_the_interval_of_a_median() -> None:
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(np.pi / 2 / 400), rel=0.3)
 
 
+@pytest.mark.quick
 def test_what_the_user_mistypes_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--workload: unknown name 'lstn'; did you mean 'lstm'"):
         run.bench(["lstn"], out=tmp_path)
@@ -299,24 +306,20 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while any(alive(pid) for pid in pids) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not any(alive(pid) for pid in pids)
+def gone(pids: list[int]) -> bool:
+    return until(lambda: not any(alive(pid) for pid in pids))
 
 
-def started(code: str, children: int) -> tuple[subprocess.Popen[bytes], list[int]]:
+@contextmanager
+def started(code: str, children: int) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A Python process with that code, once it has that many processes of its own; and their numbers."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    listed, until, pids = Path(f"/proc/{parent.pid}/task/{parent.pid}/children"), time.monotonic() + 60, []
-    while len(pids) < children and time.monotonic() < until:
-        time.sleep(0.05)
-        pids = [int(pid) for pid in listed.read_text(encoding="ascii").split()]
-    assert len(pids) == children
-    return parent, pids
+    with start([sys.executable, "-c", code], start_new_session=True) as parent:
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        try:
+            assert until(lambda: len(listed.read_text(encoding="ascii").split()) == children)
+            yield parent, [int(pid) for pid in listed.read_text(encoding="ascii").split()]
+        finally:
+            parent.kill()
 
 
 PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc")
@@ -325,19 +328,18 @@ PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at
 @PROC
 def test_ctrl_c_leaves_no_process_and_no_results(tmp_path: Path) -> None:
     out = tmp_path / "results"
-    parent, pids = started(
-        f"from metaser.bench import run; run.bench(['lstm'], ['maml'], out=run.Path({str(out)!r}))", 3
-    )
-    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
-    assert parent.wait(60) != 0
-    assert gone(pids)
+    code = f"from metaser.bench import run; run.bench(['lstm'], ['maml'], out=run.Path({str(out)!r}))"
+    with started(code, 3) as (parent, pids):
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+        parent.communicate(timeout=LIMIT)
+        assert parent.returncode != 0
+        assert gone(pids)
     assert not out.exists() or not list(out.iterdir())
 
 
 @PROC
 def test_a_process_ends_with_a_parent_that_is_killed() -> None:
-    code = "from metaser.bench.process import Process; import time; kept = Process('peak', 'a test'); time.sleep(60)"
-    parent, pids = started(code, 1)
-    parent.kill()
-    parent.wait()
-    assert gone(pids)
+    code = "from metaser.bench.process import Process; import time; kept = Process('peak', 'a test'); time.sleep(999)"
+    with started(code, 1) as (parent, pids):
+        parent.kill()
+        assert gone([parent.pid, *pids])

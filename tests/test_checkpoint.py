@@ -28,7 +28,9 @@ from metaser.parallel import Workers
 from metaser.reporting.results import ResultsFolder, difference
 from metaser.sealed import DamagedError
 from metaser.training import Position, train
-from support import REPOSITORY
+from support import FMAML, REPOSITORY
+from support.commands import TASKS, environment
+from support.limit import LIMIT
 from support.networks import learner_of, stream
 
 SETTINGS = config.Training(iterations=9, meta_batch=3, log_every=4)
@@ -78,11 +80,13 @@ def test_training_goes_on_bit_for_bit(stop_after: int, whole: tuple, tmp_path: P
     assert_same(training(tmp_path), whole)
 
 
+@pytest.mark.quick
 def test_the_last_two_are_kept_and_nothing_else(whole: tuple, tmp_path: Path) -> None:
     training(tmp_path, every=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000006.safetensors", "000000008.safetensors"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("how", ["empty", "half", "changed", "another kind", "another network", "unfinished"])
 def test_a_damaged_checkpoint_is_passed_over(how: str, whole: tuple, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
@@ -107,6 +111,7 @@ def test_a_damaged_checkpoint_is_passed_over(how: str, whole: tuple, tmp_path: P
     assert_same(training(tmp_path), whole)
 
 
+@pytest.mark.quick
 def test_random_states_come_back(tmp_path: Path) -> None:
     learner, rows = learner_of(), [{"mean": float("nan"), "metric": "loss"}]
     optimiser = torch.optim.Adam(learner.parameters())
@@ -163,6 +168,7 @@ def leave(folder: ResultsFolder, identity: dict[str, Any], error: type[BaseExcep
     return folder.path
 
 
+@pytest.mark.quick
 def test_a_stopped_run_leaves_its_folder_and_a_failed_one_does_not(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path / "e" / "v" / "real")
     for error, stays in ((KeyboardInterrupt, True), (UnwritableError, True), (UserError, False), (ValueError, False)):
@@ -196,6 +202,7 @@ def test_a_stopped_run_of_another_configuration_is_refused_with_the_difference(t
         assert not (path / "work").exists()
 
 
+@pytest.mark.quick
 def test_two_runs_on_one_folder_are_one_line_and_the_first_goes_on(tmp_path: Path) -> None:
     first, second = (ResultsFolder(tmp_path / "e" / "v" / "real") for _ in range(2))
     with first.writing({"a": 1}) as path:
@@ -207,6 +214,7 @@ def test_two_runs_on_one_folder_are_one_line_and_the_first_goes_on(tmp_path: Pat
     assert (first.final / "work").read_text() == "x"
 
 
+@pytest.mark.quick
 def test_differences_name_the_keys() -> None:
     before, now = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 1, "c": [2]}, "e": 3}
     assert difference(before, now) == ["a.c: [1] there, [2] now", "d: 2 there, None now", "e: None there, 3 now"]
@@ -217,7 +225,7 @@ def test_differences_name_the_keys() -> None:
 
 RUN = ("training.iterations=14", "training.meta_batch=2", "training.monitor_every=5", "training.monitor_tasks=1",
        "training.log_every=3", "evaluation.tasks=2", "seeds=[0, 1]", "data.targets=[x-dor]", "compare=[fmaml]",
-       "evaluation.steps=[0, 2]")  # fmt: skip
+       "evaluation.steps=[0, 2]", *TASKS)  # fmt: skip
 FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md", "convergence-loss.png", "accuracy.png",
          "confusion.png")  # fmt: skip
 
@@ -246,16 +254,15 @@ class Starter:
     """Runs of metaser without the seconds that importing it takes."""
 
     def __init__(self) -> None:
-        variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
         self.process = subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=variables, cwd=REPOSITORY)  # fmt: skip
+                                        text=True, env=environment(), cwd=REPOSITORY, start_new_session=True)  # fmt: skip
 
     def run(self, out: Path, kill_after: float | None = None) -> int:
         """A run into ``out``, killed after so many seconds if it takes longer; its exit code, -9 when killed."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         settings = [part for setting in RUN for part in ("--set", setting)]
-        arguments = ["run", str(REPOSITORY / "experiments" / "fmaml"), "--variant", "5shot", "--protocol", "strict",
+        arguments = ["run", str(FMAML), "--variant", "5shot", "--protocol", "strict",
                      "--checkpoint-every", "3", "--results", str(out), *settings]  # fmt: skip
         print(json.dumps(arguments), file=self.process.stdin, flush=True)
         child = int(self.process.stdout.readline())
@@ -273,8 +280,8 @@ class Starter:
 def starter() -> Iterator[Starter]:
     starter = Starter()
     yield starter
-    starter.process.stdin.close()  # type: ignore[union-attr]
-    starter.process.wait()
+    os.killpg(starter.process.pid, signal.SIGKILL)
+    starter.process.communicate(timeout=LIMIT)
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +19,9 @@ import soundfile
 import torch
 
 from support import FMAML, REPOSITORY
-from support.commands import FEW, Result, assert_refused, metaser, process, run, small
+from support.commands import FEW, Result, assert_refused, command, environment, metaser, process, run, small, start
 from support.corpora import clip, emodb, emofilm, emovo
+from support.limit import LIMIT, until
 from support.tasks import EMOTIONS
 
 
@@ -80,7 +81,7 @@ def test_a_run_without_data_says_so_and_writes_everything(finished: tuple[Path, 
     assert facts["data"]["kind"] == "synthetic"
     assert {"commit", "versions", "hardware", "settings", "seconds_per_100_epochs", "wall_seconds"} <= facts.keys()
     confusion = pd.read_csv(folder / "confusion.csv")
-    assert confusion["count"].sum() == 2 * 2 * 3 * (5 * 25 + 2 * 10), "protocols × languages × tasks × query clips"
+    assert confusion["count"].sum() == 2 * 2 * 3 * (5 * 5 + 2 * 3), "protocols × languages × tasks × query clips"
 
 
 def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def test_a_run_says_where_its_time_went_and_computes_the_same(finished: tuple[Pa
         assert_refused(metaser(*small(tmp_path, "engine.device=cuda")), "engine.device", "no GPU", "use cpu or auto")
 
 
+@pytest.mark.quick
 def test_bench_names_what_is_mistyped(tmp_path: Path) -> None:
     assert_refused(metaser("bench", "--workload", "lstn", "--results", str(tmp_path)), "--workload", "'lstm'")
     assert_refused(metaser("bench", "--algorithm", "momaml", "--results", str(tmp_path)), "--algorithm", "'fomaml'")
@@ -158,6 +160,7 @@ def open_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.quick
 def test_the_open_corpora_are_used_as_far_as_they_are_there(open_root: Path, tmp_path: Path) -> None:
     result = run(tmp_path, *FEW, data=open_root)
     assert result.returncode == 0, result.stderr
@@ -217,7 +220,7 @@ def test_emofilm_runs_the_papers_three_experiments_with_borrowed_neutral(tmp_pat
         (["features.recipe=fmalm"], ["fmalm", "'fmaml"]),
         (["data.collections.synthetic.corpora=[synthetc]"], ["synthetc", "'synthetic'"]),
         (["data.use=open"], ["open lacks emodb", "METASER_DATA"]),
-        (["tasks.shots=70"], ["x-", "class ", "72 clips", "70 support"]),
+        (["tasks.shots=71"], ["x-", "class ", "72 clips", "71 support"]),
         (["tasks.ways=6"], ["tasks.ways", "6 of 5"]),
         (["data.emotions=[fear, joy]", "tasks.ways=2"], ["class joy has 0 clips"]),
         (["data.emotions=[neutral, anger]", "tasks.ways=2"], ["'neutral' is there twice"]),
@@ -246,6 +249,7 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(tmp_path: Path, settings
 Spoil = Callable[[Path], object]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [
@@ -269,6 +273,7 @@ def test_a_bad_clip_is_named_and_nothing_is_written(tmp_path: Path, spoil: Spoil
     assert not list((tmp_path / "results").rglob("*"))
 
 
+@pytest.mark.quick
 def test_missing_data_roots_corpora_and_results_folders_are_named(tmp_path: Path, open_root: Path) -> None:
     absent, empty, file = tmp_path / "absent", tmp_path / "empty", tmp_path / "file"
     empty.mkdir()
@@ -298,7 +303,7 @@ def test_odd_shapes_and_several_algorithms_are_reported_whole(tmp_path: Path) ->
     confusion = pd.read_csv(folder / "confusion.csv")
     assert confusion["count"].notna().all()
     assert confusion.groupby("algorithm")["count"].sum().to_dict() == dict.fromkeys(
-        ("fmaml", "other"), 3 * (3 * 25 + 2 * 10)
+        ("fmaml", "other"), 3 * (3 * 5 + 2 * 3)
     )
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics.loc[metrics["n_tasks"] > 0, "mean"].notna().all()
@@ -312,7 +317,7 @@ def test_plots_and_table_can_be_drawn_anew_from_the_csv_files(finished: tuple[Pa
     assert metaser("render", FMAML, copy).returncode == 0
     for name in ("table.md", "convergence-loss.png", "steps.png", "accuracy.png", "confusion.png"):
         assert (copy / name).read_bytes() == (finished[0] / name).read_bytes()
-    assert "Always giving the commonest answer would be right in 17.2 %" in (copy / "table.md").read_text()
+    assert "Always giving the commonest answer would be right in 16.1 %" in (copy / "table.md").read_text()
     (copy / "run.json").write_text("{}")
     assert_refused(metaser("render", FMAML, copy), "run.json", "not what a run writes")
     (copy / "summary.csv").write_text("a,b\n1,2\n")
@@ -377,16 +382,15 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    command = [sys.executable, "-m", "metaser", "run", str(FMAML), "--variant", "5shot", "--results", str(tmp_path),
-               "--set", "training.iterations=100000", "--set", "compare=[fmaml]", "--set", "data.targets=[x-dor]",
-               "--checkpoint-every", "1"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
-        partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
-        while running.poll() is None and not list(partial.glob("checkpoints/0000/*.safetensors")):
-            time.sleep(0.02)  # until it has trained for a while
-        running.send_signal(stop)
-        _, errors = running.communicate()
+    partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
+    settings = ("training.iterations=100000", "data.targets=[x-dor]")
+    with start(command(*small(tmp_path, *settings), "--checkpoint-every", "1")) as running:
+        try:
+            assert until(lambda: list(partial.glob("checkpoints/0000/*.safetensors")) or running.poll() is not None)
+            running.send_signal(stop)
+            _, errors = running.communicate(timeout=LIMIT)
+        finally:
+            running.kill()
     assert running.returncode == (130 if stop == signal.SIGINT else 2), errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith("metaser: stopped")
@@ -434,14 +438,13 @@ def test_data_probe_measures_within_and_across_languages(open_root: Path) -> Non
 
 
 def test_the_readme_says_what_a_linear_classifier_gets_on_the_synthetic_corpus() -> None:
-    """Its two figures are those that the command prints, and far from both chance and certainty."""
+    """Its two figures are those that the command prints, as near as processors agree, far from chance and certainty."""
     printed = metaser("data", "probe").stdout.splitlines()
     means = {line.split()[0]: float(line.split()[1]) for line in printed if line.startswith(("within", "across"))}
-    readme = (REPOSITORY / "README.md").read_text()
-    for mean in means.values():
-        assert 2.5 / 6 < mean < 0.9
-        assert f"{mean:.3f}" in readme
-    assert means["across"] < means["within"]
+    section = (REPOSITORY / "README.md").read_text().split("\n## The synthetic corpus\n")[1].split("\n## ")[0]
+    within, across, chance = map(float, re.findall(r"\b0\.\d{3}\b", section))
+    assert (means["within"], means["across"], 1 / 6) == pytest.approx((within, across, chance), abs=0.005)
+    assert 2.5 / 6 < means["across"] < means["within"] < 0.9
 
 
 @pytest.mark.skipif(
@@ -456,6 +459,7 @@ def test_verify_finds_what_is_known_of_the_real_corpora_and_nothing_broken() -> 
     assert "broken:" not in result.stdout
 
 
+@pytest.mark.quick
 def test_help_names_every_command_and_the_version_is_the_packages() -> None:
     for arguments in ((), ("data",), ("run",)):
         result = metaser(*arguments, "--help")
@@ -468,7 +472,8 @@ def test_help_names_every_command_and_the_version_is_the_packages() -> None:
 
 def test_importing_learn2learn_says_nothing() -> None:
     code = "from metaser.learn2learn import l2l; assert l2l.algorithms.MAML"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY,
+                            timeout=LIMIT)  # fmt: skip
     assert result.stdout + result.stderr == ""
 
 
@@ -490,15 +495,17 @@ def test_make_says_what_is_missing_in_one_line(tmp_path: Path, python: str | Non
     binaries = tmp_path / "bin"
     binaries.mkdir()
     for tool in ("sh", "cut", "rm", "make", *(["cc"] if compiler else [])):
-        found = subprocess.run(["sh", "-c", f"command -v {tool}"], capture_output=True, text=True, check=True).stdout
-        (binaries / tool).symlink_to(found.strip())
+        found = shutil.which(tool)
+        assert found is not None, tool
+        (binaries / tool).symlink_to(found)
     if python is not None:
         (binaries / "python3").write_text(f"#!{sys.executable}\n{python}\n")
         (binaries / "python3").chmod(0o755)
     variables = {"PATH": str(binaries), "HOME": str(tmp_path)}
     result = subprocess.run(
-        [binaries / "make", "setup"], capture_output=True, text=True, cwd=tmp_path, env=variables, check=False
-    )
+        [binaries / "make", "setup"], capture_output=True, text=True, cwd=tmp_path, env=variables, check=False,
+        timeout=LIMIT,
+    )  # fmt: skip
     assert result.returncode != 0
     lines = [line for line in result.stderr.splitlines() if line.startswith("make: ") and "***" not in line]
     assert len(lines) == 1, result.stderr
@@ -532,9 +539,8 @@ def test_a_new_algorithm_is_one_new_file_and_one_line_and_runs_by_the_command(tm
         registry.read_text() + '\nfrom metaser.algorithms.plain import Plain\nALGORITHMS["plain"] = Plain\n'
     )
     arguments = small(tmp_path / "results", "algorithms.fmaml.name=plain", "data.targets=[x-dor]")
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    result = subprocess.run([sys.executable, "-m", "metaser", *map(str, arguments)], cwd=tmp_path, env=variables,
-                            capture_output=True, text=True, check=False)  # fmt: skip
+    result = subprocess.run(command(*arguments), cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)),
+                            capture_output=True, text=True, check=False, timeout=LIMIT)  # fmt: skip
     assert result.returncode == 0, result.stderr
     facts = json.loads((tmp_path / "results" / "fmaml" / "5shot" / "synthetic" / "run.json").read_text())
     assert {settings["algorithms"]["fmaml"]["name"] for settings in facts["settings"].values()} == {"plain"}

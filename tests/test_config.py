@@ -14,6 +14,8 @@ from metaser.errors import UserError
 from metaser.study import Study, merge
 from support import FMAML
 
+pytestmark = pytest.mark.quick
+
 CONFIG = FMAML / "config.yaml"
 
 

@@ -24,7 +24,11 @@ from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance, audio_files
 from metaser.corpora.emofilm import LEGEND
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
+from support import REPOSITORY
 from support.corpora import NAMES
+from support.limit import LIMIT
+
+pytestmark = pytest.mark.quick
 
 #: Names that nearly fit.
 NEAR_MISSES = [
@@ -84,7 +88,7 @@ def test_an_unknown_name_is_told_with_the_nearest():
 
 def test_the_registry_imports_no_torch():
     code = "import sys, metaser.corpora; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=LIMIT).returncode == 0
 
 
 @pytest.mark.parametrize(

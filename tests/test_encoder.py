@@ -46,6 +46,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Encoder:
     return chosen
 
 
+@pytest.mark.quick
 def test_the_vector_is_mean_and_deviation_over_time_of_a_layer_or_of_their_mean(tiny: Encoder) -> None:
     waveform = torch.randn(8000, generator=torch.Generator().manual_seed(1))
     model = torchaudio.pipelines.TINY.get_model(dl_kwargs={"model_dir": str(encoder.weights(tiny).parent)}).eval()
@@ -131,6 +132,7 @@ def test_recipes_say_what_torchaudios_bundles_are(name: str) -> None:
         chosen.file, chosen.width, chosen.layers)  # fmt: skip
 
 
+@pytest.mark.quick
 def test_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="layer cannot be 13; it has 12"):
         recipe("wavlm", layer=13)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import learn2learn
 import pytest
@@ -19,8 +20,11 @@ from metaser.errors import UserError
 from metaser.layers import LSTM, BatchNorm, Conv2d
 from metaser.parallel import Workers
 from metaser.tasks import Task
-from support.networks import difference, flat, meta, settings_of
+from support.commands import metaser, small
+from support.networks import difference, flat, meta, network, settings_of
 from support.tasks import toy_task
+
+pytestmark = pytest.mark.arithmetic
 
 SHAPES = {"fmaml-conv": (20, 18), "metaser-lstm": (4, 6), "omniglot-fc": (5, 4), "omniglot-cnn": (12, 12)}
 EXACT = [name for name in ALGORITHMS if name != "fmaml"]  # F-MAML is MAML or FOMAML, on tasks with fixed classes
@@ -86,6 +90,7 @@ def pairs() -> list[tuple[str, nn.Module, nn.Module, torch.Tensor]]:
     return found
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("route", ["native", "twice", "plain"])
 @pytest.mark.parametrize(
     ("name", "ours", "theirs", "x"), pairs(), ids=lambda value: value if isinstance(value, str) else ""
@@ -335,9 +340,13 @@ def test_finite_difference_curvature_is_close_and_is_not_the_default(steps: int)
     assert config.Engine() == config.Engine(curvature="exact", precision="float32")
 
 
-def test_bfloat16_is_near_and_is_not_the_default() -> None:
-    net = net_for("metaser-lstm").float()
-    task = toy_task(shape=SHAPES["metaser-lstm"], dtype=torch.float32)
+@pytest.mark.quick
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_bfloat16_is_near_and_is_not_the_default(kind: str) -> None:
+    if kind == "lstm" and not engine.has_bfloat16_lstm("cpu"):
+        pytest.skip("PyTorch has no LSTM in bfloat16 for this processor")
+    task = toy_task(dtype=torch.float32)
+    net = network(kind, task).float()
     exact = flat(meta(learner_for("fomaml", net), task).gradients)
     options = config.Engine(precision="bfloat16")
     near = flat(meta(algorithms.build(settings_of("fomaml"), net, options), task).gradients)
@@ -345,6 +354,30 @@ def test_bfloat16_is_near_and_is_not_the_default() -> None:
     assert 1e-4 < difference(near, exact) < 5e-2
 
 
+def test_bfloat16_is_there_or_refused_in_one_line(tmp_path: Path) -> None:
+    """By the command, on this processor, whatever it has."""
+    settings = ("engine.precision=bfloat16", "model.name=metaser-lstm", "data.targets=[x-dor]")
+    result = metaser(*small(tmp_path, *settings), "--protocol", "strict")
+    if engine.has_bfloat16_lstm("cpu"):
+        assert result.returncode == 0, result.stderr
+    else:
+        assert "Traceback" not in result.stderr
+        assert result.returncode
+        assert "engine.precision: bfloat16" in result.stderr
+        assert "use float32" in result.stderr
+
+
+@pytest.mark.quick
+def test_a_processor_without_an_lstm_in_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "has_bfloat16_lstm", lambda device: False)
+    options = config.Engine(precision="bfloat16")
+    says = rf"^engine\.precision: bfloat16, .*\({torch.backends.cpu.get_cpu_capability()}\), and MetaSERLSTM .*use float32$"
+    with pytest.raises(UserError, match=says):
+        algorithms.build(settings_of("fomaml"), net_for("metaser-lstm").float(), options)
+    algorithms.build(settings_of("fomaml"), net_for("fmaml-conv").float(), options)
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("algorithm", "name", "options", "says"),
     [
@@ -362,6 +395,7 @@ def test_options_that_do_not_go_together_are_refused(algorithm: str, name: str, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_the_fastest_exact_layout_is_the_default() -> None:
     def chosen(algorithm: str, name: str, **options: str) -> type:
         return type(algorithms.build(settings_of(algorithm), net_for(name), config.Engine(**options)).engine)
@@ -372,6 +406,7 @@ def test_the_fastest_exact_layout_is_the_default() -> None:
     assert chosen("maml", "fmaml-conv") is engine.TaskEngine
 
 
+@pytest.mark.quick
 def test_a_network_of_any_kind_is_computed_at_given_weights_and_left_as_it_was() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.LSTM(3, 2)).double()
     network = engine.base.Network(net)
@@ -383,6 +418,7 @@ def test_a_network_of_any_kind_is_computed_at_given_weights_and_left_as_it_was()
         assert torch.equal(mine, before)
 
 
+@pytest.mark.quick
 def test_shared_parameters_are_refused() -> None:
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
@@ -393,6 +429,7 @@ def test_shared_parameters_are_refused() -> None:
 # --- the networks ---
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("name", "count"), [("omniglot-fc", 247_621), ("omniglot-cnn", 112_261)])
 def test_omniglots_networks_are_learn2learns(name: str, count: int) -> None:
     ours = models.build(name, (28, 28), 5, 0).double()

@@ -26,6 +26,8 @@ from metaser.features import RECIPES, FeatureSet, compute, extract, extraction, 
 from metaser.features.clip import trim_silence
 from metaser.features.recipes import MFCC, Functionals
 
+pytestmark = pytest.mark.arithmetic
+
 #: The recipes of one coefficient a frame; functionals and encoders have files of their own.
 FRAMED = [name for name, entry in RECIPES.items() if isinstance(entry, MFCC) and not isinstance(entry, Functionals)]
 
@@ -70,6 +72,7 @@ def reads(monkeypatch):
 # The numbers
 
 
+@pytest.mark.quick
 def test_metaser_gives_librosas_numbers_from_a_file(tmp_path):
     soundfile.write(tmp_path / "a.wav", GOLDEN["signal"](22050, 1.0), 22050, subtype="FLOAT")
     features = extract(table_of([tmp_path / "a.wav"]), recipe("metaser"))
@@ -79,6 +82,7 @@ def test_metaser_gives_librosas_numbers_from_a_file(tmp_path):
     np.testing.assert_allclose(found, NUMBERS["metaser"], rtol=5e-6, atol=2e-4)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "seconds", "padding", "valid"),
     [
@@ -129,6 +133,7 @@ def test_the_second_backend_is_python_speech_features_with_its_own_defaults():
     np.testing.assert_allclose(long[:, : len(direct)], direct.T, rtol=1e-6)
 
 
+@pytest.mark.quick
 def test_fmaml_is_fmaml_long_averaged_over_the_area_of_each_frame():
     samples = waveform(16000, 3.0)
     long, _ = compute(samples, recipe("fmaml-long"))
@@ -191,6 +196,7 @@ def test_a_recipe_is_looked_up_by_name():
     assert [RECIPES[name].frames for name in ("fmaml", "fmaml-long", "fmaml-code", "metaser")] == [40, 300, 40, 120]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "overrides", "words"),
     [
@@ -217,6 +223,7 @@ def test_a_wrong_recipe_is_refused_in_one_line(name, overrides, words):
 # Extraction and its cache
 
 
+@pytest.mark.quick
 def test_a_second_call_decodes_nothing(table, reads):
     first = extract(table, recipe("fmaml"))
     assert sorted(reads) == sorted(table["path"])
@@ -230,6 +237,7 @@ def test_a_second_call_decodes_nothing(table, reads):
     assert (second.x.dtype, second.lengths.dtype) == (torch.float32, torch.int64)
 
 
+@pytest.mark.quick
 def test_changed_content_under_the_same_name_is_noticed(table, reads):
     before = extract(table, recipe("fmaml"))
     reads.clear()
@@ -325,6 +333,7 @@ def test_features_stay_float32_where_float64_is_the_default(table):
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("fault", ["missing", "not audio", "empty file", "no samples", "nan", "too loud", "folder"])
 def test_a_bad_clip_is_named_in_one_line_and_nothing_stays_in_the_cache(table, cache, tmp_path, fault):
     bad = tmp_path / "bad.wav"
@@ -453,6 +462,7 @@ def test_normalisation_leaves_its_input_alone_and_none_does_nothing(table):
         normalise(features, "speakers")
 
 
+@pytest.mark.quick
 def test_statistics_are_in_float64():
     """Two values of which float32's mean is off by more than a ten-thousandth of their deviation."""
     x = np.array([[[-6397.6821, -6446.0]]], dtype=np.float32)

@@ -12,6 +12,8 @@ from scipy.signal import lfilter
 from metaser.errors import UserError
 from metaser.features import compute, functionals, recipe
 
+pytestmark = pytest.mark.arithmetic
+
 RECIPE = recipe("functionals")
 
 
@@ -29,6 +31,7 @@ def named(waveform: torch.Tensor) -> dict[str, float]:
     return dict(zip(functionals.names(RECIPE), values[:, 0].tolist(), strict=True))
 
 
+@pytest.mark.quick
 @given(st.floats(75, 400))
 @settings(max_examples=30)
 def test_f0_of_a_tone_is_found(hertz: float) -> None:
@@ -55,6 +58,7 @@ def test_noise_and_silence_have_no_voice_and_stay_finite() -> None:
         assert found["f0_mean"] == 0 or found["voiced"] > 0
 
 
+@pytest.mark.quick
 def test_a_louder_clip_has_more_energy_and_the_same_everything_else_but_levels() -> None:
     soft, loud = named(tone(150)), named(10 * tone(150))
     assert loud["energy_mean"] - soft["energy_mean"] == pytest.approx(20, abs=1e-3)
@@ -125,6 +129,7 @@ def test_a_voice_that_swells_rises_and_is_loudest_at_the_end() -> None:
     assert -0.3 < named(swelling.flip(0))["fall"] < -0.15
 
 
+@pytest.mark.quick
 def test_functionals_are_computed_one_way_only() -> None:
     with pytest.raises(
         UserError, match="backend cannot be 'python_speech_features'; functionals know 'torchaudio' only"

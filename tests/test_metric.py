@@ -12,6 +12,8 @@ from metaser import fitting, learners
 from support.networks import network, settings_of
 from support.tasks import toy_task
 
+pytestmark = [pytest.mark.arithmetic, pytest.mark.quick]
+
 
 def task_of(seed: int = 0):
     return toy_task(ways=3, shots=2, queries=3, seed=seed)

@@ -18,7 +18,8 @@ from support.commands import Result, assert_refused, metaser
 
 MODIFICATIONS = REPOSITORY / "experiments" / "modifications"
 TINY = ("training.iterations=4", "training.meta_batch=2", "training.log_every=1", "training.monitor_every=2",
-        "training.monitor_tasks=2", "evaluation.tasks=3", "model.name=fmaml-conv", "tasks.queries=2")  # fmt: skip
+        "training.monitor_tasks=2", "evaluation.tasks=3", "model.name=fmaml-conv", "tasks.queries=2",
+        "evaluation.queries=4", "evaluation.min_queries=2")  # fmt: skip
 
 
 def run(results: Path, variant: str, *settings: str) -> Result:

@@ -97,6 +97,7 @@ def test_the_corpus_of_the_page_is_read_and_verified(tmp_path: Path, monkeypatch
     assert (checked.returncode, json.loads(checked.stdout)[0]["ok"]) == (1, False)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_lead_somewhere_and_targets_and_commands_are_known(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -118,6 +119,7 @@ def named(lines: list[str]) -> list[str]:
     return [line.split()[0] for line in takewhile(str.strip, lines[lines.index("Commands:") + 1 :])]
 
 
+@pytest.mark.quick
 def test_help_fits_a_screen_and_every_command_has_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = metaser("--help").stdout.splitlines()

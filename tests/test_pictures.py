@@ -59,6 +59,7 @@ def zipped(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+@pytest.mark.quick
 def test_the_split_is_a_partition_that_never_changes() -> None:
     assert Counter(split().values()) == {"train": 1100, "validation": 100, "test": 423}
     assert len({character.split("/")[0] for character in split()}) == 50
@@ -140,6 +141,7 @@ def pack(folder: Path, name: str, content: bytes) -> None:
     (folder / f"{name}.gz").write_bytes(gzip.compress(content))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_is_the_first_500_of_each_digit(tmp_path: Path, packed: bool) -> None:
     rng = np.random.default_rng(0)
@@ -185,6 +187,7 @@ def test_the_real_mnist_is_read() -> None:
 # --- stand-ins ---
 
 
+@pytest.mark.quick
 def test_the_stand_ins_are_the_same_in_every_process_and_hands_differ() -> None:
     assert (drawn(3, 7) == drawn(3, 7)).all()
     same = [drawn(3, hand).astype(float) for hand in range(20)]

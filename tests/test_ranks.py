@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from metaser.errors import UserError
 from metaser.ranks import Ranks
 from support import FMAML, REPOSITORY, rank
-from support.commands import environment
+from support.commands import TASKS, environment
+from support.limit import LIMIT, until
 from support.networks import difference
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -41,7 +42,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 def test_ranks_train_on_the_same_tasks_and_agree(count: int, alone: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """4 ranks share 6 tasks, so that some have one and some two."""
     out = tmp_path / "found.safetensors"
-    subprocess.run([*TORCHRUN, str(count), "-m", rank.__name__, str(out)], check=True, env=variables(), timeout=300,
+    subprocess.run([*TORCHRUN, str(count), "-m", rank.__name__, str(out)], check=True, env=variables(), timeout=LIMIT,
                    capture_output=True)  # fmt: skip
     found = load_file(out)
     assert found.keys() == alone.keys()
@@ -54,6 +55,7 @@ def test_ranks_train_on_the_same_tasks_and_agree(count: int, alone: dict[str, to
             assert difference(found[f"{name}.{part}"], alone[f"{name}.{part}"]) < 1e-10, (name, part)
 
 
+@pytest.mark.quick
 def test_a_rank_without_a_task_sends_zeros() -> None:
     for count in (1, 2, 5):
         parts = [Ranks(index, count).own(range(3)) for index in range(count)]
@@ -61,6 +63,7 @@ def test_a_rank_without_a_task_sends_zeros() -> None:
     assert list(Ranks(4, 5).own(range(3))) == []
 
 
+@pytest.mark.quick
 def test_alone_everything_stays_what_it_is() -> None:
     ranks = Ranks.join(torch.device("cpu"))
     assert (ranks.rank, ranks.count, ranks.first) == (0, 1, True)
@@ -69,6 +72,7 @@ def test_alone_everything_stays_what_it_is() -> None:
     assert torch.equal(ranks.add_up(torch.ones(2)), torch.ones(2))
 
 
+@pytest.mark.quick
 def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="torchrun"):
@@ -77,7 +81,7 @@ def test_variables_that_make_no_sense_are_one_line(monkeypatch: pytest.MonkeyPat
 
 RUN = ("training.iterations=40", "training.meta_batch=4", "training.monitor_every=20", "training.monitor_tasks=2",
        "training.log_every=1", "evaluation.tasks=3", "seeds=[0]", "data.targets=[x-dor]", "compare=[fmaml]",
-       "evaluation.steps=[0]")  # fmt: skip
+       "evaluation.steps=[0]", *TASKS)  # fmt: skip
 
 
 def command(out: Path) -> list[str]:
@@ -88,22 +92,25 @@ def command(out: Path) -> list[str]:
 
 def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_path: Path) -> None:
     alone = tmp_path / "alone"
-    subprocess.run([sys.executable, *command(alone)], check=True, capture_output=True, env=variables(), cwd=REPOSITORY)
+    subprocess.run([sys.executable, *command(alone)], check=True, capture_output=True, env=variables(), cwd=REPOSITORY,
+                   timeout=LIMIT)  # fmt: skip
     shared = tmp_path / "shared"
     launched = [*TORCHRUN, "2", *command(shared)]
     process = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=variables(),
-                               cwd=REPOSITORY)  # fmt: skip
+                               cwd=REPOSITORY, start_new_session=True)  # fmt: skip
     partial = shared / "fmaml" / "5shot" / ".synthetic.partial"
-    limit = time.monotonic() + 240
-    while not list(partial.glob("checkpoints/*/*.safetensors")) and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.05)
-    victim = next(pid for pid in descendants(process.pid) if rank_of(pid) == "1")
-    os.kill(victim, signal.SIGKILL)
-    _, errors = process.communicate(timeout=240)
+    try:
+        assert until(lambda: list(partial.glob("checkpoints/*/*.safetensors")) or process.poll() is not None)
+        victim = next(pid for pid in descendants(process.pid) if rank_of(pid) == "1")
+        os.kill(victim, signal.SIGKILL)
+        _, errors = process.communicate(timeout=LIMIT)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
     assert "the same command goes on" in errors
     assert list(partial.glob("checkpoints/*/*.safetensors")), "rank 0 keeps what was done"
-    subprocess.run(launched, check=True, capture_output=True, env=variables(), cwd=REPOSITORY, timeout=300)
+    subprocess.run(launched, check=True, capture_output=True, env=variables(), cwd=REPOSITORY, timeout=LIMIT)
     one, two = (pd.read_csv(folder / "fmaml" / "5shot" / "synthetic" / "metrics.csv") for folder in (alone, shared))
     assert one.drop(columns=["mean", "ci95"]).equals(two.drop(columns=["mean", "ci95"]))
     first = (one["split"] == "train") & (one["iteration"] == 1) & (one["metric"] == "loss")
@@ -116,7 +123,7 @@ def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_p
 def descendants(pid: int) -> list[int]:
     """The processes below one."""
     children = [int(line) for line in subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True,
-                                                     text=True, check=False).stdout.split()]  # fmt: skip
+                                                     text=True, check=False, timeout=LIMIT).stdout.split()]  # fmt: skip
     return [*children, *(below for child in children for below in descendants(child))]
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from metaser import regression
 from metaser.regression import Point
 
+pytestmark = pytest.mark.arithmetic
+
 numbers = st.floats(-2, 2)
 answers = st.sampled_from([0.0, 1.0])
 points = st.builds(Point, numbers, answers)

@@ -24,6 +24,7 @@ from metaser.reporting.results import CONFUSION, SUMMARY
 from metaser.study import Study
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
+from support.limit import LIMIT
 
 EXPERIMENTS = REPOSITORY / "experiments"
 DOMAINS = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)"}
@@ -90,7 +91,11 @@ Committed = tuple[Path, str, Read]
 def tracked(folder: Path) -> Path:
     """The committed results, without what lies about beside them."""
     listed = subprocess.run(
-        ["git", "-C", REPOSITORY, "ls-files", "-z", "results"], capture_output=True, text=True, check=False
+        ["git", "-C", REPOSITORY, "ls-files", "-z", "results"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
     )
     if listed.returncode:
         return REPOSITORY / "results"
@@ -272,12 +277,14 @@ def test_an_interval_covers_a_value_or_lies_above_or_below_it(
 MILLIONTHS = st.integers(0, 10**6)
 
 
+@pytest.mark.quick
 @given(MILLIONTHS, MILLIONTHS, MILLIONTHS)
 def test_the_verdict_is_that_of_exact_arithmetic(mean: int, ci95: int, paper: int) -> None:
     word = "covers" if mean - ci95 <= paper <= mean + ci95 else "above" if mean > paper else "below"
     assert verdict(mean / 1e6, ci95 / 1e6, paper / 1e6) == word
 
 
+@pytest.mark.quick
 def test_a_published_value_is_compared_with_its_own_cell_first_then_with_another_corpus(tmp_path: Path) -> None:
     run(tmp_path, [{"mean": 0.69, "ci95": 0.02, "paper": 0.6971}, {"target": "it"}, {"algorithm": "maml", "mean": 0.9},
                    {"algorithm": "best"}, {"metric": "uar"}, {"algorithm": "supervised", "ci95": None}])  # fmt: skip
@@ -294,6 +301,7 @@ def test_a_published_value_is_compared_with_its_own_cell_first_then_with_another
     assert "arXiv 2101.01356, Table 2 (on emofilm)" in said
 
 
+@pytest.mark.quick
 def test_synthetic_data_are_marked_kept_apart_and_compared_with_nothing(tmp_path: Path) -> None:
     run(tmp_path, [{}])
     run(tmp_path, [{}], kind="synthetic")
@@ -310,6 +318,7 @@ def test_synthetic_data_are_marked_kept_apart_and_compared_with_nothing(tmp_path
     assert [part.split()[0] for part in said.split("Runs: ")[1:]] == ["Real", "SYNTHETIC"]
 
 
+@pytest.mark.quick
 def test_what_files_say_is_text_never_markup(tmp_path: Path) -> None:
     folder = run(tmp_path, [{"algorithm": EVIL, "metric": EVIL}], place=f"a<b>'&\"/{'x' * 5}", commit=EVIL,
                  overrides=[EVIL], versions={EVIL: EVIL}, hardware={"cores": EVIL},
@@ -439,7 +448,7 @@ def test_a_browser_shows_it_on_a_phone(committed: Committed, tmp_path: Path) -> 
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=360,800",
                    "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", *options,
                    (tmp_path / name).as_uri()]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=tmp_path).stdout
 
     browse("page.html", f"--screenshot={tmp_path / 'shot.png'}")
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("L"))

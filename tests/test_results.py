@@ -13,6 +13,9 @@ from metaser.errors import UserError
 from metaser.evaluation import mean_interval
 from metaser.files import replacing, write_text
 from metaser.reporting import results, tables
+from support.limit import LIMIT
+
+pytestmark = pytest.mark.quick
 
 
 def files(folder: Path) -> list[str]:
@@ -128,7 +131,7 @@ def test_the_commit_is_named_and_dirty_when_code_but_not_when_results_differ(tmp
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=n", "-c", "user.email=e")
         command = ["git", "-C", str(tmp_path), *identity, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT).stdout.strip()
 
     assert results.commit(tmp_path) == ""
     git("init", "-q")

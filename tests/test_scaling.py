@@ -19,12 +19,14 @@ from metaser.scaling.limit import Cost, Link, all_reduce, iteration
 from metaser.scaling.worker import LARGE, SMALL
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
+from support.limit import LIMIT
 
 FREE = Link("free", 0.0, float("inf"))
 costs = st.builds(Cost, st.floats(1e-4, 1), st.floats(0, 0.1), st.integers(4, 10**8), st.sampled_from([1, 8, 16, 32]))
 links = st.builds(Link, st.just("any"), st.floats(0, 1e-2), st.floats(1e6, 1e11))
 
 
+@pytest.mark.quick
 def test_a_ring_all_reduce_sends_every_byte_twice_but_for_its_own_share() -> None:
     assert all_reduce(1, 10**9, Link("slow", 1.0, 1.0)) == 0
     assert all_reduce(2, 1000, Link("one", 0.5, 100.0)) == pytest.approx(2 * 0.5 + 1000 / 100)
@@ -49,6 +51,7 @@ def test_with_free_messages_a_growing_meta_batch_scales_without_end(cost: Cost) 
     assert limit.last(grown) == 1024
 
 
+@pytest.mark.quick
 def test_the_papers_meta_batch_ends_where_its_tasks_do() -> None:
     rows = limit.table({"any": Cost(0.1, 0.0, 4, 8)}, [FREE])
     fixed = rows[rows["meta_batch"] == "the paper's"].set_index("ranks")
@@ -116,11 +119,12 @@ def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
     script.write_text(LEFT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     found = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, check=False, cwd=REPOSITORY,
-                           env=environment() | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+                           timeout=LIMIT, env=environment() | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert "python" in found.stdout, found.stderr
     assert "pt_gloo" not in found.stdout
 
 
+@pytest.mark.quick
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert_refused(metaser("scaling", "--workload", "lsmt", "--results", tmp_path), "--workload", "'lstm'")
     assert_refused(metaser("scaling", "--rounds", 0, "--results", tmp_path), "--rounds")

@@ -8,10 +8,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +26,12 @@ from metaser.sweep import executors
 from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
-from support import FMAML, REPOSITORY
-from support.commands import Result, assert_refused, metaser
+from support import FMAML
+from support.commands import TASKS, Result, assert_refused, command, metaser, start
+from support.limit import LIMIT, until
 
 SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3",
-         "evaluation.steps=[]", "compare=[fmaml]"]  # fmt: skip
+         "evaluation.steps=[]", "compare=[fmaml]", *TASKS]  # fmt: skip
 INNER = {"name": "fomaml", "inner_lr": 0.1, "steps": 5}
 INLINE: dict[str, dict[str, Any]] = {
     "half": {**INNER, "inner_lr": 0.05}, "second": {**INNER, "name": "maml"}, "head": {**INNER, "name": "anil"},
@@ -273,6 +271,7 @@ def test_a_mistake_is_one_line_that_names_the_file_and_runs_nothing(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.quick
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert_refused(metaser("sweep", tmp_path / "none.yaml"), "none.yaml", "cannot be read")
     (tmp_path / "odd.yaml").write_text("seeds: [0\n")
@@ -301,12 +300,14 @@ def test_the_experiments_own_sweep_is_sound_and_what_it_does_not_name_is_all_the
     assert [cell.variant for cell in cells[::8]] == ["5shot", "10shot", "20shot"]
 
 
+@pytest.mark.quick
 def test_cores_are_divided_among_the_workers() -> None:
     assert executors.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
     assert executors.shares([4, 7], 2) == [[4], [7]]
     assert executors.shares([0, 1], 3) == [[0], [1], [0]]
 
 
+@pytest.mark.quick
 def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert [executors.environment(n, "cuda")["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["4", "7", "4"]
@@ -346,37 +347,33 @@ def alive(group: int) -> bool:
     return False
 
 
-def until(what: Callable[[], bool], seconds: float = 120.0) -> bool:
-    """Waits for something to become true."""
-    end = time.monotonic() + seconds
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
-
-
-def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> subprocess.CompletedProcess[str]:
+def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> Result:
     """``metaser sweep`` in a process group of its own, stopped once the cell has trained for so many meta-iterations.
 
     Ctrl-C reaches the whole group, as from a terminal; a kill the sweep's own process alone.
     """
-    variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}
-    arguments = ("sweep", folder / "tiny.yaml", "--results", folder / "results")
-    command = [sys.executable, "-m", "metaser", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables,
-                          cwd=REPOSITORY, start_new_session=True) as running:  # fmt: skip
-        kept = cell.folder / ".results.partial" / "checkpoints"
-        assert until(
-            lambda: any(int(path.stem) > after for path in kept.rglob("*.safetensors")) or running.poll() is not None
-        )
-        (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
-        assert until(lambda: not alive(running.pid)), "a process is left"
-        output, errors = running.communicate()
+    line = command("sweep", folder / "tiny.yaml", "--results", folder / "results")
+    kept = cell.folder / ".results.partial" / "checkpoints"
+
+    def trained() -> bool:
+        return any(int(path.stem) > after for path in kept.rglob("*.safetensors"))
+
+    with start(line, start_new_session=True) as running:
+        try:
+            assert until(lambda: trained() or running.poll() is not None)
+            assert running.poll() is None, running.communicate(timeout=LIMIT)
+            (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
+            assert until(lambda: not alive(running.pid)), "a process is left"
+            output, errors = running.communicate(timeout=LIMIT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
     assert list(kept.rglob("*.safetensors")), "the checkpoint stays"
-    return subprocess.CompletedProcess(command, running.returncode, output, errors)
+    return Result(line, running.returncode, output, errors)
 
 
 def test_a_stopped_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
-    changes = {"set": [*SMALL, "training.iterations=20"], "workers": 1, "checkpoint_every": 1}
+    changes = {"set": [*SMALL, "training.iterations=60"], "workers": 1, "checkpoint_every": 1}
     first, second = cells_of(tmp_path, **changes)
     result = stopped(tmp_path, second, signal.SIGKILL, after=0)
     assert result.returncode == -signal.SIGKILL
@@ -409,6 +406,7 @@ def scores_of(gaps: dict[str, list[list[float]]]) -> pd.DataFrame:
     )
 
 
+@pytest.mark.quick
 def test_paired_tests_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.random((4, 10)), rng.random((4, 10))
@@ -436,6 +434,7 @@ def test_paired_tests_take_what_there_is() -> None:
     assert apart.empty
 
 
+@pytest.mark.quick
 def test_holms_correction() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.6, float("nan"), 0.7]) == pytest.approx([1, float("nan"), 1], nan_ok=True)

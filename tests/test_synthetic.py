@@ -25,6 +25,7 @@ from metaser.corpora.generated import GeneratedCorpus
 from metaser.corpora.silence import Silence
 from metaser.corpora.synthetic import LANGUAGES, SPEAKERS, Synthetic, synthesise
 from metaser.errors import UserError
+from support.limit import LIMIT
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # The corpora: names, counts, bytes.
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("corpus", [Synthetic(), Silence()])
 def test_every_planned_name_fits_the_grammar_and_the_expected_counts(corpus: GeneratedCorpus) -> None:
     said = [corpus.parse(PurePosixPath(name)) for name in corpus.plan()]
@@ -68,6 +70,7 @@ def test_no_class_is_lacking_and_each_has_enough_clips() -> None:
     assert (texts == len(synthetic.EMOTIONS)).all()  # What is said tells nothing of the emotion.
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "name",
     ["x-ako/akof1_anger_s3_9.flac", "x-bel/akof1_anger_s3_09.flac", "x-zzz/zzzf1_anger_s3_09.flac",
@@ -111,12 +114,14 @@ def test_clips_do_not_depend_on_what_was_made_before() -> None:
     script = "from metaser.corpora.synthetic import synthesise as s; import sys, zlib;"
     script += "print(zlib.crc32(s('x-dor', 'm2', 'fear', 7)[0].tobytes()))"
     alone, again = (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in "ab"
+        subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=LIMIT).stdout
+        for _ in "ab"
     )
     assert alone == again
     assert int(alone) == zlib.crc32(synthesise("x-dor", "m2", "fear", 7)[0].tobytes())
 
 
+@pytest.mark.quick
 def test_unknown_language_speaker_or_emotion_is_refused() -> None:
     for wrong in (("de", "f1", "anger", 0), ("x-ako", "f9", "anger", 0), ("x-ako", "f1", "boredom", 0)):
         with pytest.raises(ValueError, match="not in"):
@@ -138,7 +143,7 @@ generated.ensure_corpus("few", plan, progress)
 
 
 def test_killed_build_leaves_nothing_half_written_and_is_made_anew(cache: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", BUILD, "die"], check=False)
+    killed = subprocess.run([sys.executable, "-c", BUILD, "die"], check=False, timeout=LIMIT)
     assert killed.returncode == -signal.SIGKILL
     assert not (cache / "few").exists()
     plan = few()
@@ -149,7 +154,7 @@ def test_killed_build_leaves_nothing_half_written_and_is_made_anew(cache: Path) 
 
 def test_two_processes_at_once_make_one_whole_corpus(cache: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", BUILD, "live"]) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(LIMIT) for process in both] == [0, 0]
     assert generated.is_whole(cache / "few", few())
     assert not list(cache.glob(".few.*.tmp"))
 
@@ -365,6 +370,7 @@ def test_probe_reaches_the_bayes_rate_on_gaussians(shift: float) -> None:
     assert (found["clips"] == 400).all()
 
 
+@pytest.mark.quick
 def test_scores_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     truth = rng.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1])

@@ -17,6 +17,8 @@ from metaser.tasks import EpisodeSampler, TaskShape
 from metaser.tasks.sampler import held_out
 from support.tasks import EMOTIONS, shape_of, tasks_of, utterances
 
+pytestmark = pytest.mark.quick
+
 shapes = st.builds(
     shape_of,
     ways=st.integers(2, 5),

@@ -23,6 +23,8 @@ from metaser.training import train
 from support.networks import learner_of, stream
 from support.tasks import toy_task
 
+pytestmark = pytest.mark.arithmetic
+
 
 def trained(workers: int, **changes: object) -> tuple[Learner, list]:
     rows: list = []
@@ -39,6 +41,7 @@ def trained(workers: int, **changes: object) -> tuple[Learner, list]:
     return learner, rows
 
 
+@pytest.mark.quick
 def test_one_or_several_threads_give_the_same_bits() -> None:
     (one, rows_one), (three, rows_three) = trained(1), trained(3)
     assert rows_one == rows_three
@@ -48,6 +51,7 @@ def test_one_or_several_threads_give_the_same_bits() -> None:
         assert torch.equal(first, second)
 
 
+@pytest.mark.quick
 def test_one_iteration_is_adam_on_the_mean_meta_gradient() -> None:
     learner, _ = trained(2, iterations=1)
     by_hand = learner_of()
@@ -91,6 +95,7 @@ def test_the_monitor_sees_and_does_not_touch() -> None:
         assert torch.equal(first, second)
 
 
+@pytest.mark.quick
 def test_divergence_is_said_and_ends_the_training() -> None:
     learner = algorithms.build(
         config.Algorithm(name="fomaml", inner_lr=1e6, steps=9), models.build("fmaml-conv", (8, 8), 7, 0)
@@ -99,6 +104,7 @@ def test_divergence_is_said_and_ends_the_training() -> None:
         train(learner, stream(), config.Training(iterations=2), pool, lambda *_: None)
 
 
+@pytest.mark.quick
 @given(st.integers(0, 2**31), st.integers(2, 5), st.integers(1, 2), st.integers(1, 6))
 def test_metrics_equal_their_definitions(seed: int, ways: int, fixed: int, queries: int) -> None:
     task = toy_task(ways=ways, fixed=fixed, queries=queries, seed=seed % 1000)
@@ -130,6 +136,7 @@ def test_easy_fixed_classes_lift_the_accuracy_that_the_paper_reports() -> None:
     assert metrics["accuracy"] == pytest.approx(4 / 7)
 
 
+@pytest.mark.quick
 def test_intervals_are_students_t() -> None:
     values = [0.5, 0.7, 0.6, 0.9]
     mean, half = mean_interval(values)

@@ -29,6 +29,8 @@ from metaser.tasks import SpeechTasks, SplitSampler, Task
 from support.networks import settings_of
 from support.tasks import features_of, utterances
 
+pytestmark = pytest.mark.arithmetic
+
 CLASSES = ("anger", "happiness", "neutral", "sadness")
 FAST = config.Fit(epochs=3, batch=8, base_lr=1e-3, max_lr=1e-2, cycle=2, patience=3)
 
@@ -84,6 +86,7 @@ def test_a_corpus_whose_speakers_cannot_be_divided_is_named() -> None:
         SplitSampler(table.drop(index=range(1, 8)), ["aa"], CLASSES, 0.3)
 
 
+@pytest.mark.quick
 def test_a_task_says_whether_its_query_speakers_are_new() -> None:
     table = corpus()
     for how, new in (("mixed", False), ("disjoint", True)):
@@ -246,6 +249,7 @@ def test_a_head_of_prototypes_answers_as_a_prototypical_network_does() -> None:
         assert torch.equal(head.weight, before), "the same clips give the same, and classes without clips keep theirs"
 
 
+@pytest.mark.quick
 def test_statistics_pooling_is_of_all_frames_and_hears_no_order_beyond_its_reach() -> None:
     network = models.build("statistics-pooling", (5, 40), 3, 0)
     x = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0))
@@ -369,6 +373,7 @@ def test_multiser_trains_one_emotion_against_the_rest_at_a_time() -> None:
     assert {name for name, value in after.items() if torch.equal(value, before[name])} == {"head.weight", "head.bias"}
 
 
+@pytest.mark.quick
 def test_without_pretraining_a_network_knows_its_target_alone() -> None:
     learner = learner_of("joint")
     before = weights(learner)
@@ -395,6 +400,7 @@ def test_pretrained_baselines_do_not_learn_from_tasks() -> None:
             learner.meta_gradient(learner.engine.group([task_of()]))
 
 
+@pytest.mark.quick
 def test_the_svm_is_scikit_learns() -> None:
     task, sources = task_of(), sources_of()
 

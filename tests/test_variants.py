@@ -21,6 +21,8 @@ from metaser.training import train
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from support.tasks import EMOTIONS, features_of, utterances
 
+pytestmark = pytest.mark.arithmetic
+
 KINDS = ["tanh", "fc", "conv", "lstm"]
 LR = 0.05
 
@@ -40,6 +42,7 @@ def support_loss(net: nn.Module, task: Task, weights: dict[str, torch.Tensor]) -
 # --- Reptile ---
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 4])
 def test_reptile_points_from_theta_to_phi(kind: str, steps: int) -> None:

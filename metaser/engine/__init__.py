@@ -9,6 +9,8 @@ Algorithms are written once, in the terms of `Engine`; how the work is laid out 
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -44,6 +46,19 @@ def device(options: config.Engine) -> torch.device:
     return torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+@cache
+def has_bfloat16_lstm(device: str) -> bool:
+    """Whether PyTorch trains an LSTM in bfloat16 on this machine; oneDNN has none for processors without AVX-512."""
+    lstm = nn.LSTM(1, 1, device=device)
+    try:
+        with torch.autocast(device, torch.bfloat16):
+            output, _ = lstm(torch.zeros(1, 1, 1, device=device))
+        output.sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
 def build(model: nn.Module, options: config.Engine, low_rank: bool = True) -> Engine:
     """The engine that the options name, or the one that is fastest where they leave it open.
 
@@ -55,6 +70,11 @@ def build(model: nn.Module, options: config.Engine, low_rank: bool = True) -> En
     Raises:
         UserError: if the network or the algorithm does not go with what the options ask.
     """
+    where = next(model.parameters()).device.type
+    recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
+    if options.precision == "bfloat16" and recurrent and not has_bfloat16_lstm(where):
+        raise UserError(f"engine.precision: bfloat16, but PyTorch has no LSTM in it for this processor "
+                        f"({torch.backends.cpu.get_cpu_capability()}), and {type(model).__name__} is one; use float32")  # fmt: skip
     exact = options.curvature == "exact"
     if not exact and not getattr(model, "smooth", False):
         raise UserError(
@@ -63,8 +83,7 @@ def build(model: nn.Module, options: config.Engine, low_rank: bool = True) -> En
     simple = LowRankEngine.takes(model) and low_rank and exact and options.precision == "float32"
     layout = options.layout
     if layout == "auto":
-        on_gpu = next(model.parameters()).device.type == "cuda"
-        layout = "stacked" if on_gpu and exact else "low-rank" if simple and not on_gpu else "task"
+        layout = "stacked" if where == "cuda" and exact else "low-rank" if simple and where != "cuda" else "task"
     if layout == "low-rank" and not simple:
         raise UserError("engine.layout: low-rank needs a fully connected network, float32, exact curvature and one "
                         "inner learning rate; use task")  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pytest
 
 from metaser import cli
 from support import FMAML, REPOSITORY
+from support.limit import LIMIT
 
-#: Seconds after which a process or a wait is taken to hang; many times what any takes on a busy machine.
-LIMIT = 240
+#: A run of seconds: settings for a few iterations on small tasks, and for few clips per class.
+TASKS = ("tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=5", "evaluation.min_queries=2",
+         "evaluation.fixed_queries=3")  # fmt: skip
 SMALL = ("training.iterations=2", "training.meta_batch=2", "training.monitor_every=1", "training.monitor_tasks=1",
-         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]")  # fmt: skip
-FEW = ("tasks.shots=2", "tasks.queries=2", "tasks.fixed_queries=2", "evaluation.queries=3", "evaluation.min_queries=2",
-       "evaluation.fixed_queries=3")  # fmt: skip
+         "evaluation.tasks=3", "evaluation.steps=[0,1]", "seeds=[0]", "compare=[fmaml]", *TASKS)  # fmt: skip
+FEW = ("tasks.shots=2", "evaluation.queries=3")
 Result = subprocess.CompletedProcess
 
 
@@ -57,10 +59,10 @@ def process(*arguments: object) -> Result:
                           check=False, timeout=LIMIT)  # fmt: skip
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own that Ctrl-C stops, although tests in the background of a script ignore it."""
-    return subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, env=environment(), cwd=REPOSITORY,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options)  # fmt: skip
+def start(line: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """Starts a command line as a terminal does, so that Ctrl-C stops it: in the background of a script, SIGINT is ignored."""
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=REPOSITORY,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options)  # fmt: skip
 
 
 def small(results: Path, *settings: str) -> list[object]:

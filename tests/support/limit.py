@@ -11,6 +11,9 @@ from types import FrameType
 
 import pytest
 
+#: Seconds after which a process or a wait is taken to hang; many times what any takes on a busy machine.
+LIMIT = 240
+
 
 @contextmanager
 def limit(seconds: float, what: Callable[[], str]) -> Iterator[None]:
@@ -32,3 +35,13 @@ def limit(seconds: float, what: Callable[[], str]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
         if left:
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.01), interval)
+
+
+def until(what: Callable[[], object], seconds: float = LIMIT) -> bool:
+    """Waits for something to become true; whether it did."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -18,6 +18,7 @@ from metaser.corpora import find
 from metaser.corpora.base import Corpus
 from metaser.corpora.folder import Folder
 from support.corpora import NAMES
+from support.limit import LIMIT
 
 #: Names that a file can have and few would give it.
 ODD_NAMES = (
@@ -59,7 +60,7 @@ def remove(path: Path) -> None:
     try:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except RecursionError:
-        subprocess.run(["rm", "-rf", "--", path], check=True)
+        subprocess.run(["rm", "-rf", "--", path], check=True, timeout=LIMIT)
 
 
 # --- names ---
