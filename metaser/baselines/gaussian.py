@@ -8,8 +8,8 @@ give a mean m_c and the covariance; a task's support set moves them:
     Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ diag(Σ_sources)
 
 with the support set's mean s_c of n_c clips. A class without support keeps the sources' mean, which is what a fixed class
-is; one that no source has is its support set's mean alone. One clip per class has no covariance (Σ_support = 0), and Σ is
-that of the sources alone, up to a factor that acts as ``temperature`` does.
+is; one that no source has is its support set's mean alone. One clip per class has no covariance: Σ_support is 0, and
+a draws that of the sources further to its diagonal.
 
 Then, as expectation maximisation on unlabelled data (Nigam et al., Machine Learning 39, 2000), the query clips count for the
 means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.

@@ -105,8 +105,11 @@ def select(
         raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "
                         f"{tasks.domain} out needs two at least")  # fmt: skip
     present = {corpus.name for corpus in folders}
-    shared = [shared_class(label, settings.collections[name], present, root, progress)
-              for label in tasks.fixed if not has_class(table, label)]  # fmt: skip
+    lacking = [label for label in tasks.fixed if not has_class(table, label)]
+    shared = [shared_class(label, settings.collections[name], present, root, progress) for label in lacking]
+    for label, clips in zip(lacking, shared, strict=True):
+        if clips.empty:
+            raise UserError(unlent(label, name, settings.collections[name], table, tasks.fixed))
     table = pd.concat([table, *(clips.assign(domain=SHARED) for clips in shared)], ignore_index=True)
     return Selection(name, "synthetic" if synthetic else "real", table, domains, titles(table, domains), absent)
 
@@ -120,21 +123,36 @@ def has_class(table: pd.DataFrame, label: str) -> bool:
 def shared_class(
     label: str, collection: config.Collection, present: set[str], root: Path | None, progress: Progress | None
 ) -> pd.DataFrame:
-    """Clips of a fixed class that the collection's corpora do not have: generated silence, or borrowed neutral.
+    """Clips of a fixed class that not all of the collection's corpora have: generated silence, or borrowed neutral; empty if none.
 
     A corpus of the collection itself lends nothing: its clips would train one language and test another.
-
-    Raises:
-        UserError: naming the class and the corpora that could lend it, if none is there.
     """
     lenders: Sequence[str] = ("silence",) if label == "silence" else collection.neutral
     for lender in (find(name) for name in lenders if name not in present):
         folder = lender.locate(root, progress)
         if folder is not None:
             table = lender.table(folder)
-            return table[table["emotion"] == label]
-    raise UserError(f"fixed class {label}: the corpora do not have it for every language, and none outside the "
-                    f"collection that could lend it is there ({', '.join(lenders) or 'no lender is configured'})")  # fmt: skip
+            if (table["emotion"] == label).any():
+                return table[table["emotion"] == label]
+    return pd.DataFrame()
+
+
+def unlent(label: str, name: str, collection: config.Collection, table: pd.DataFrame, fixed: Sequence[str]) -> str:
+    """Why a fixed class has no clips, and what to set.
+
+    Args:
+        label: The class.
+        name: The collection's name.
+        collection: The collection.
+        table: Its clips.
+        fixed: All fixed classes.
+    """
+    without = sorted(set(table["domain"]) - set(table.loc[table["emotion"] == label, "domain"]))
+    rest = f"tasks.fixed=[{', '.join(other for other in fixed if other != label)}]"
+    key = f"data.collections.{name}.neutral"
+    lenders = (f"and no corpus that {key} names ({', '.join(collection.neutral)}) is there to lend some" if collection.neutral
+               else f"and {key} names no corpus outside the collection to lend some")  # fmt: skip
+    return f"fixed class {label}: {', '.join(without)} has no clip of it, {lenders}; name one there, or set {rest}"
 
 
 def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
