@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from metaser import config
-from metaser.corpora import find
+from metaser.corpora import CORPORA, find
 from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
@@ -78,7 +78,7 @@ def corpus_of(entry: str | config.CustomCorpus) -> Corpus:
 
 
 def select(
-    settings: config.Data, tasks: config.Tasks, root: Path | None, progress: Progress | None = None
+    settings: config.Data, tasks: config.Tasks, root: Path | None, progress: Progress | None = None, fewest: int = 2
 ) -> Selection:
     """The table of clips that the settings ask for.
 
@@ -87,9 +87,11 @@ def select(
         tasks: Domain and fixed classes.
         root: The data root, or None.
         progress: Called with (clips made, clips to make) while a generated corpus is made.
+        fewest: Domains that must be there.
 
     Raises:
-        UserError: if a corpus is missing or unreadable, or a fixed class has no clips anywhere.
+        UserError: if a corpus is missing or unreadable, if there are too few domains, or a fixed class has no clips
+            anywhere.
     """
     name, folders, absent = choose(settings, root, progress)
     synthetic = all(corpus.generated for corpus in folders)
@@ -101,9 +103,14 @@ def select(
     table = table[table["emotion"].isin({*settings.emotions, *tasks.fixed} - left_out)]
     table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])
     domains = tuple(sorted(table["domain"].unique()))
-    if len(domains) < 2:
-        raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "
-                        f"{tasks.domain} out needs two at least")  # fmt: skip
+    if not domains:
+        raise UserError(
+            f"collection {name}: no clip is of {', '.join(settings.emotions or tasks.fixed) or 'any class'}"
+        )
+    if len(domains) < fewest:
+        raise UserError(
+            f"collection {name}: only {domains[0]} is there; leaving one {tasks.domain} out needs two at least"
+        )
     present = {corpus.name for corpus in folders}
     lacking = [label for label in tasks.fixed if not has_class(table, label)]
     shared = [shared_class(label, settings.collections[name], present, root, progress) for label in lacking]
@@ -159,8 +166,10 @@ def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
     """Domain → its language's name with the corpora that stand for it."""
     names = {}
     for domain in domains:
-        corpora = sorted(table.loc[table["domain"] == domain, "corpus"].unique())
-        names[domain] = f"{LANGUAGES.get(domain, domain)} ({', '.join(corpus.upper() for corpus in corpora)})"
+        here = table[table["domain"] == domain]
+        languages = [LANGUAGES.get(code, code) for code in sorted(here["language"].unique())]
+        corpora = [name.upper() for name in sorted(here["corpus"].unique())]
+        names[domain] = f"{' and '.join(languages)} ({', '.join(corpora)})"
     return names
 
 
@@ -170,12 +179,20 @@ def announce(selection: Selection, root: Path | None) -> None:
         say(f"using {selection.collection}, which need no fetching and are not the paper's")
         return
     if selection.kind == "synthetic":
-        why = "as asked" if root else "since METASER_DATA is not set"
-        say(f"using the built-in SYNTHETIC corpus, {why}; the numbers say nothing about speech")
+        why = "" if root else ", since METASER_DATA is not set"
+        say(f"using the built-in SYNTHETIC corpus{why}; the numbers say nothing about speech")
         return
     found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} {selection.unit}"
                       for domain, title in selection.titles.items())  # fmt: skip
     what = "real speech, collection" if selection.unit == "clips" else selection.unit
     say(f"{what} {selection.collection}: {found}")
     if selection.absent:
-        say(f"not there and left out: {', '.join(selection.absent)}")
+        free = [name for name in selection.absent if name in CORPORA and CORPORA[name].downloads]
+        how = [f"`metaser data fetch {' '.join(free)}` gets {'them' if len(free) > 1 else 'it'}"] if free else []
+        if len(free) < len(selection.absent):
+            how.append(
+                "`metaser data list` says where to get the others"
+                if free
+                else "`metaser data list` says where to get them"
+            )
+        say(f"not there and left out: {', '.join(selection.absent)} ({'; '.join(how)})")
