@@ -72,7 +72,8 @@ class Fit(Section):
         base_lr: Where the learning rate is least.
         max_lr: Where it is largest; it goes up and down linearly between the two (Smith 2017, arXiv 1506.01186).
         cycle: Epochs from one least learning rate to the next.
-        validation: The share of the clips that are held out to stop by; with 0 all are trained on, for all of the epochs.
+        validation: The share of the clips that are held out to stop by; with 0 all are trained on, for all of the epochs. So
+            are they where every class has one clip.
         patience: Epochs without a smaller loss on these after which it ends; the weights are those of the smallest.
         layers: What is trained: ``all`` layers, or the ``dense`` ones, the rest frozen.
         noise: Standard deviation of Gaussian noise that is added to what is trained on, in the features' own units.
