@@ -26,7 +26,7 @@ TRIED = {
 }  # fmt: skip
 
 #: What metaser may leave in its cache.
-CACHED = re.compile(r"features|features/[0-9a-f]{64}\.safetensors")
+CACHED = re.compile(r"features(/[0-9a-f]{64}(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?")
 #: What would end a line on some terminal, or move about on it.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: A message no longer than this, for a path alone may have 4096 bytes.
