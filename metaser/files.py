@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,22 +81,30 @@ def writable_folder(path: Path, key: str) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` (after fsync) when the block ends well.
+def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> Iterator[Path]:
+    """A temporary name to write to; renamed to ``path`` (after fsync) when the block ends well.
 
     When the block raises, the temporary file is removed and what ``path`` held before stays as it was.
+
+    Args:
+        path: The file to write.
+        beside: The folder of the temporary file, on the same file system; that of ``path`` when not given.
+        synced: Whether it has to be on the disk before it is renamed.
 
     Raises:
         UnwritableError: if the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random rather than by process: processes of two machines or containers have the same numbers.
+    temporary = (beside or path.parent) / f".{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        if synced:
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if synced:
+            sync_folder(path.parent)
     except OSError as error:
         raise UnwritableError(f"cannot write {path} ({error.strerror or error})") from None
     finally:
@@ -102,10 +112,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what `replacing` left in a folder when its process was killed."""
+def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
+    """Removes what `replacing` left in a folder when its process was killed.
+
+    Args:
+        folder: Where to look.
+        older_than: Age in s of what is removed, where others may be writing there.
+    """
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process may have been quicker, or own it
+            if time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
 
 
 def sync_folder(path: Path) -> None:

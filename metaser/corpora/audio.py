@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,8 @@ LARGEST_TERM = 2000
 #: Samples of all channels that are decoded at a time, for a header may claim far more than there is; and the most samples
 #: that a clip may have, which is 93 minutes at 48 kHz.
 BLOCK, MOST = 1 << 20, 1 << 28
+#: The largest sample whose power is sure to be a number in float32; speech lies between -1 and 1, or is scaled as integers are.
+LOUDEST = 1e15
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
@@ -32,11 +35,12 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
         The samples, ``(samples,)`` float32 between -1 and 1, channels averaged; and the sample rate in Hz.
 
     Raises:
-        UserError: naming the file, if it is missing, unreadable, empty, has a sample rate that no recording has, or
-            holds NaN or infinite samples.
+        UserError: naming the file, if it is missing, no regular file, unreadable, empty, too long, has a sample rate that no
+            recording has, or holds NaN, infinite or far too large samples.
     """
     name = os.fsencode(path)  # soundfile cannot encode the text of a name that is not UTF-8
     try:
+        regular(path)
         cut_short = is_cut_short(path)  # first, for it says why a file cannot be opened; libsndfile does not
         samples, rate, claimed = decode(name)
     except FileNotFoundError:
@@ -45,21 +49,40 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
         reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
         reason = reason.removeprefix(f"Error opening {name!r}: ").rstrip(".")
         raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
+    if len(samples) > MOST or claimed > MOST:
+        raise UserError(
+            f"{path}: is longer than {MOST} samples, or its header says so; cut it into clips, or fetch it anew"
+        )
     if cut_short or len(samples) < claimed:
         raise UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
-    if len(samples) > MOST:
-        raise UserError(f"{path}: is longer than {MOST} samples; cut it into clips")
     if len(samples) == 0:
         raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: holds NaN or infinite samples; remove it or fetch it anew")
+    peak = np.abs(samples).max()
+    if peak > LOUDEST:
+        raise UserError(f"{path}: holds samples up to {peak:.3g}; scale them to between -1 and 1")
     return samples, rate
+
+
+def regular(path: str | Path) -> None:
+    """Refuses a pipe and the like before it is opened, which could take for ever.
+
+    Raises:
+        UserError: naming it.
+        OSError: if it is not there, or cannot be looked at.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path}: not readable as audio (a pipe, a socket or a device); give a WAV or FLAC file")
 
 
 def decode(name: bytes) -> tuple[np.ndarray, int, int]:
     """A file's samples as `read_samples` gives them, up to one block more than `MOST`; its rate; the samples it claims.
+
+    None are decoded where it claims more than `MOST`.
 
     Raises:
         soundfile.SoundFileError: if it cannot be decoded.
@@ -67,10 +90,12 @@ def decode(name: bytes) -> tuple[np.ndarray, int, int]:
     with soundfile.SoundFile(name) as file:
         blocks, found, size = [np.zeros(0, np.float32)], 0, max(1, BLOCK // file.channels)
         with np.errstate(over="ignore", invalid="ignore"):  # `read_samples` tells what is not finite
-            while found <= MOST and len(block := file.read(size, dtype="float32", always_2d=True)):
+            while (
+                file.frames <= MOST and found <= MOST and len(block := file.read(size, dtype="float32", always_2d=True))
+            ):
                 blocks.append(block.mean(axis=1))
                 found += len(block)
-        return np.concatenate(blocks), file.samplerate, min(file.frames, MOST)
+        return np.concatenate(blocks), file.samplerate, file.frames
 
 
 def is_cut_short(path: str | Path) -> bool:
