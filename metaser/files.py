@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -110,6 +111,29 @@ def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> It
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Keeps other processes from the same folder; the system lets them in when this one ends, however it ends.
+
+    Args:
+        folder: An existing one.
+        what: What the processes are, such as ``sweep``.
+
+    Raises:
+        UserError: if another process is in such a block.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(f"{folder}: another {what} is writing it; wait for it, or give another --results") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
