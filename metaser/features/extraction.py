@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from metaser.corpora.audio import read_samples, read_waveform
+from metaser.corpora.audio import open_clip, read_waveform
 from metaser.errors import UserError
 from metaser.features import encoder
 from metaser.features.clip import checked
@@ -115,10 +115,9 @@ def _key(pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe) -> str:
 
 def _digest(path: str) -> bytes:
     try:
-        with open(path, "rb") as handle:
+        with open_clip(path) as handle:
             return hashlib.file_digest(handle, "sha256").digest()
     except OSError as error:
-        read_samples(path)  # says what is wrong, as everywhere
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
