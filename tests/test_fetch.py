@@ -543,7 +543,7 @@ def test_bytes_are_counted_whatever_the_headers_claim(tmp_path: Path) -> None:
     assert "CRC" in refused(tmp_path, forged(CLIP, bytes(4 << 20), len(GOOD)))
     assert sum(map(len, tree(tmp_path / "target").values())) <= len(GOOD), "a bomb that denies it goes off in vain"
     with pytest.raises(zipfile.BadZipFile, match="more than a corpus has"):
-        unpacking.poured(itertools.repeat(b"endless"), member(CLIP), None, 1000)
+        unpacking.poured(itertools.repeat(b"endless"), member(CLIP), tmp_path, None, 1000)
 
 
 def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch) -> None:
