@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from metaser.adapting.sound import Span
 from metaser.reporting.plots import COLOURS, save
+from metaser.spreadsheet import guarded
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Answers:
     probabilities: np.ndarray
 
     def windows(self) -> pd.DataFrame:
-        """A row per span: clip, start and end in s, label, and every class's probability."""
+        """A row per span: clip, start and end in s, label (None where the answer is not finite), every class's probability."""
         frame = pd.DataFrame({"clip": [span.clip for span in self.spans], "start": [span.start for span in self.spans],
                               "end": [span.end for span in self.spans]})  # fmt: skip
         return self._named(frame, self.probabilities)
@@ -40,14 +42,22 @@ class Answers:
         means = pd.DataFrame(self.probabilities).groupby(frame["clip"], sort=False).mean()
         return self._named(pd.DataFrame({"clip": means.index}), means.to_numpy())
 
+    def csv(self) -> str:
+        """`table` as CSV, text guarded by `metaser.spreadsheet`."""
+        return guarded(self.table()).to_csv(index=False, float_format="%.6f")
+
     def _named(self, frame: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-        best = probabilities.argmax(axis=1)
-        return pd.concat([frame, pd.DataFrame({"label": [self.classes[place] for place in best],
+        known = np.isfinite(probabilities).all(axis=1)
+        labels = [self.classes[place] if known[row] else None for row, place in enumerate(probabilities.argmax(axis=1))]
+        return pd.concat([frame, pd.DataFrame({"label": pd.Series(labels, dtype=object),
                                                "probability": probabilities.max(axis=1, initial=0)}),
                           pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])], axis=1)  # fmt: skip
 
     def json(self) -> str:
-        """A list with an object per clip: ``clip``, ``label``, ``probabilities``, and ``windows`` where it has several."""
+        """A list with an object per clip: ``clip``, ``label``, ``probabilities``, and ``windows`` where it has several.
+
+        Where the model's answer is not finite, its numbers and the label are null.
+        """
         spans = self.windows()
         found = []
         for row in self.table().to_dict("records"):
@@ -57,10 +67,11 @@ class Answers:
                 entry["windows"] = [{"start": one["start"], "end": one["end"], "label": one["label"],
                                      "probabilities": self._numbers(one)} for one in own.to_dict("records")]  # fmt: skip
             found.append(entry)
-        return json.dumps(found, indent=1, ensure_ascii=False)
+        return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
 
-    def _numbers(self, row: dict) -> dict[str, float]:
-        return {name: round(float(row[f"p_{name}"]), 6) for name in self.classes}
+    def _numbers(self, row: dict) -> dict[str, float | None]:
+        found = {name: round(float(row[f"p_{name}"]), 6) for name in self.classes}
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def timelines(self, folder: Path) -> list[Path]:
         """A plot per clip that has several windows: every class's probability against time; the files.
