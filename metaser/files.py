@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from metaser.errors import UnwritableError, UserError, first_line
+
+#: What may stand where a file is wanted; opening or reading some of them blocks, or never ends.
+NO_FILES = {
+    stat.S_IFDIR: "Is a directory", stat.S_IFIFO: "Is a pipe", stat.S_IFSOCK: "Is a socket", stat.S_IFCHR: "Is a device",
+    stat.S_IFBLK: "Is a device",
+}  # fmt: skip
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Opens a regular file, or what links lead to, for reading bytes; never blocks.
+
+    Raises:
+        OSError: if it cannot be opened, or is something else; ``strerror`` says what.
+    """
+
+    def refuse_others(mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, NO_FILES.get(stat.S_IFMT(mode), "Is no file"))
+
+    try:
+        refuse_others(os.stat(path).st_mode)  # before, for opening a device may already do something
+        handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except ValueError as error:  # no name that a file can have, such as one with a NUL
+        raise OSError(errno.EINVAL, first_line(error)) from None
+    try:
+        refuse_others(os.fstat(handle.fileno()).st_mode)  # after, for it may have been replaced
+    except OSError:
+        handle.close()
+        raise
+    return handle
 
 
 def data_root(given: Path | str | None = None) -> Path | None:

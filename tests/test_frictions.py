@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import REPOSITORY
 from typer.testing import CliRunner, Result
 
 import metaser
@@ -21,6 +20,7 @@ from metaser.adapting.answers import Answers
 from metaser.adapting.sound import SILENT, TOO_SHORT, Span, note
 from metaser.corpora.folder import Folder, clips_below, decodable
 from metaser.errors import UserError
+from support import REPOSITORY
 
 ADAPT = REPOSITORY / "experiments" / "adapt"
 RATE = 16000

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+
+from support import REPOSITORY
 
 
 def python(code: str) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import EMOTIONS, REPOSITORY, features_of, toy_task, utterances
 from scipy.special import log_softmax
 
 from metaser import config, learners, models
@@ -24,6 +23,8 @@ from metaser.parallel import Workers
 from metaser.study import Study
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 from metaser.work import Work
+from support import REPOSITORY
+from support.tasks import EMOTIONS, features_of, toy_task, utterances
 
 FIT = {"epochs": 2, "batch": 4}
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import EMOTIONS, REPOSITORY, utterances
 
 from metaser import config
 from metaser.corpora.selection import select
 from metaser.errors import UserError
 from metaser.experiment import Run
 from metaser.tasks import EpisodeSampler, TaskShape
+from support import REPOSITORY
+from support.tasks import EMOTIONS, utterances
 
 KNOWN = ("anger", "happiness", "sadness")
 

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 import metaser
 from metaser import cli, config
 from metaser.adapting import training
 from metaser.corpora.selection import Selection, announce
+from support import REPOSITORY
 
 RATE = 16000
 

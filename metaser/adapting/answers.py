@@ -15,6 +15,7 @@ import pandas as pd
 
 from metaser.adapting.sound import Span
 from metaser.reporting.plots import COLOURS, save
+from metaser.spreadsheet import guarded
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class Answers:
         return pd.concat([frame, pd.DataFrame({"label": labels, "probability": probabilities[np.arange(len(best)), best]}),
                           pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes]),
                           pd.DataFrame({"note": notes})], axis=1)  # fmt: skip
+
+    def csv(self) -> str:
+        """`table` as CSV, text guarded by `metaser.spreadsheet`."""
+        return guarded(self.table()).to_csv(index=False, float_format="%.6f")
 
     def json(self) -> str:
         """A list with an object per clip: ``clip``, ``label``, ``probabilities``, ``note``, and ``windows`` where it has several.

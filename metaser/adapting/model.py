@@ -8,6 +8,7 @@ Gaussian with ``unlabelled`` clips answers those that are asked at once together
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from metaser.adapting.file import SUPPORT, Facts
 from metaser.adapting.sound import SILENT, Sound, sound
 from metaser.algorithms.base import Learner
 from metaser.corpora.folder import Folder, clips_below, decodable
-from metaser.errors import UserError, nearest
+from metaser.errors import UserError, first_line, nearest
 from metaser.features import recipe
 from metaser.features.normalisation import normalise_by
 from metaser.progress import say
@@ -91,16 +92,19 @@ class Model:
             raise UserError("the clips that the model is adapted to are not whole")
         try:
             self.learner = self._learner(classes)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the last where a network cannot be built so
             raise UserError(
-                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({error})"
+                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({first_line(error)})"
             ) from None
 
     def _learner(self, classes: Sequence[str]) -> Learner:
         """The learner, with one output per class."""
         # Batch normalisation by the clips that it is adapted to, for one clip alone has no statistics.
         own = self.facts.algorithm.model_copy(update={"statistics": "support"})
-        networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0) for _ in range(own.ensemble)]
+        networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0)]
+        if own.ensemble * sum(weight.nbytes for weight in networks[0].parameters()) > file.LARGEST:
+            raise ValueError(f"{own.ensemble} such networks are larger than a model file")
+        networks += [copy.deepcopy(networks[0]) for _ in range(own.ensemble - 1)]
         learner = learners.build(
             own, networks, self.facts.engine.model_copy(update={"layout": "task", "device": "cpu"})
         )
@@ -148,7 +152,7 @@ class Model:
         y = torch.tensor([answers.index(name) for name in table["emotion"]])
         speakers = pd.factorize(table["speaker"].replace("", None))[0]
         own = self.facts.algorithm.model_copy(update={} if steps is None else {"test_steps": steps})
-        facts = self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own})
+        facts = file.checked(self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own}))
         return Model(
             facts,
             self.tensors,

@@ -113,7 +113,9 @@ def predict(
     model: Annotated[Path, typer.Argument(help="An adapted model file, from `metaser adapt`.")],
     clips: Annotated[list[str], typer.Argument(help="Audio files, folders of them, or - for paths on standard input.")],
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV; text that a spreadsheet would run begins with an apostrophe.")
+    ] = False,
     together: Annotated[
         bool, typer.Option("--together", help="The clips are of one speaker, and are measured by one another.")
     ] = False,
@@ -143,7 +145,7 @@ def predict(
     if as_json:
         print(found.json())
     elif as_csv:
-        print(found.table().to_csv(index=False, float_format="%.6f"), end="")
+        print(found.csv(), end="")
     else:
         print(found.table().to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     if timeline:

@@ -266,7 +266,7 @@ def sorted_out(folder: Path, extensions: Collection[str]) -> tuple[list[PurePosi
     Raises:
         UserError: if a folder cannot be read.
     """
-    found, left_out, seen = [], [], set()
+    found, left_out, seen = list[PurePosixPath](), list[PurePosixPath](), set[tuple[int, int]]()
     pending, linked = [os.fspath(folder)], list[str]()
     while pending or linked:  # no recursion, for folders may lie deeper than Python recurses
         here = pending.pop() if pending else linked.pop(0)  # links last

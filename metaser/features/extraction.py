@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaser.corpora.audio import read_samples, read_waveform, regular
+from metaser.corpora.audio import decoded, open_clip, read_waveform
 from metaser.errors import UserError
 from metaser.features import storage
 from metaser.features.cache import Cache
@@ -168,13 +168,12 @@ def digests(pool: ThreadPoolExecutor, files: Sequence[str]) -> tuple[dict[str, b
 
     def digest(path: str) -> bytes | UserError:
         try:
-            regular(path)
-            with open(path, "rb") as handle:
+            with open_clip(path) as handle:
                 return hashlib.file_digest(handle, "sha256").digest()
         except UserError as error:
             return error
         except OSError as error:
-            return fault(path) or UserError(f"{path}: cannot be read ({error.strerror})")
+            return UserError(f"{path}: cannot be read ({error.strerror})")
 
     clips: dict[str, bytes] = {}
     faults: dict[str, UserError] = {}
@@ -189,7 +188,9 @@ def digests(pool: ThreadPoolExecutor, files: Sequence[str]) -> tuple[dict[str, b
 def fault(path: str) -> UserError | None:
     """Why a clip cannot be used; None where nothing is wrong with it."""
     try:
-        read_samples(path)
+        with decoded(path) as clip:
+            for _ in clip.blocks:
+                pass
     except UserError as error:
         return error
     return None
