@@ -24,11 +24,9 @@ from metaser.errors import UserError
 from metaser.features import compute, extract, extraction, recipe
 from metaser.features.cache import STALE, Cache
 from metaser.files import remove_unfinished, replacing, write_text
+from support.limit import LIMIT
 
 FMAML = recipe("fmaml")
-
-#: Longest that another process may take, in s.
-LIMIT = 240
 
 
 def noise(seed: int, seconds: float = 0.2) -> np.ndarray:
