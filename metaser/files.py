@@ -96,7 +96,27 @@ def cache_folder(*parts: str) -> Path:
     """
     base = os.environ.get("METASER_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "metaser")
     key = "the cache folder (METASER_CACHE)"
-    return writable_folder(expanded(base, key).joinpath(*parts), key)
+    folder = writable_folder(expanded(base, key), key)
+    for part in parts:
+        folder = subfolder(folder, part)
+    return writable_folder(folder, key) if parts else folder
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """A folder in another, made if need be with the other's permissions: users who share the one share both.
+
+    Raises:
+        UnwritableError: if it cannot be made.
+    """
+    path = folder / name
+    try:
+        path.mkdir()
+        path.chmod(stat.S_IMODE(folder.stat().st_mode))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UnwritableError(f"cannot make {path} ({error.strerror})") from None
+    return path
 
 
 def writable_folder(path: Path, key: str) -> Path:

@@ -24,11 +24,9 @@ from metaser.errors import UserError
 from metaser.features import compute, extract, extraction, recipe
 from metaser.features.cache import STALE, Cache
 from metaser.files import remove_unfinished, replacing, write_text
+from support.limit import LIMIT
 
 FMAML = recipe("fmaml")
-
-#: Longest that another process may take, in s.
-LIMIT = 240
 
 
 def noise(seed: int, seconds: float = 0.2) -> np.ndarray:
@@ -219,6 +217,21 @@ def test_files_have_the_permissions_that_the_user_gives_new_ones(clips: list[Pat
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(cache)} == {0o666 & ~mask}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o2775, 0o1777, 0o700])
+def test_folders_have_the_permissions_of_the_caches_own(clips: list[Path], cache: Path, mode: int) -> None:
+    """So that users who may write into the cache may write everywhere in it."""
+    cache.parent.mkdir()
+    cache.parent.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        extract(table_of(clips), FMAML)
+    finally:
+        os.umask(before)
+    folders = [path for path in cache.parent.rglob("*") if path.is_dir()]
+    assert len(folders) >= 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {mode}
 
 
 CONTAINER = """

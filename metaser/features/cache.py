@@ -18,7 +18,7 @@ import numpy as np
 
 from metaser.features import encoder
 from metaser.features.recipes import Encoder, Recipe
-from metaser.files import cache_folder, remove_unfinished, replacing
+from metaser.files import cache_folder, remove_unfinished, replacing, subfolder
 
 #: Part of the recipes' keys; goes up whenever the same recipe would give other numbers than before.
 FORMAT = 1
@@ -77,6 +77,7 @@ class Cache:
             UnwritableError: if the disk is full or the cache cannot be written.
         """
         values, path = frames.astype("<f4").tobytes(), self._path(clip)
+        subfolder(self.folder, path.parent.name)
         # Not synced to the disk: that takes longer than most clips' features, and what a power failure damages is noticed.
         with replacing(path, beside=self.folder, synced=False) as temporary:
             temporary.write_bytes(values + _checksum(clip, values))

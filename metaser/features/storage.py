@@ -18,7 +18,7 @@ from metaser.errors import UnwritableError
 from metaser.files import cache_folder
 
 #: Bytes of an array from which it lies in a file, and that are worked on before `release` is called.
-LARGE, CHUNK = 256 << 20, 16 << 20
+LARGE, CHUNK = 256 << 20, 4 << 20
 
 #: The files' memory maps, by their address.
 _MAPS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
