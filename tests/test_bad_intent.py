@@ -240,7 +240,7 @@ def test_an_answer_that_is_not_finite_is_null() -> None:
     spans = [Span("a.wav", 0, 1), Span("b.wav", 0, 1), Span("b.wav", 1, 2)]
     answers = Answers(spans, ("anger", "fear"), np.array([[np.nan, np.nan], [np.inf, 0.0], [0.75, 0.25]]))
     first, second = json.loads(answers.json(), parse_constant=no_constant)
-    assert first == {"clip": "a.wav", "label": None, "probabilities": {"anger": None, "fear": None}}
+    assert first == {"clip": "a.wav", "label": None, "note": "", "probabilities": {"anger": None, "fear": None}}
     assert [window["label"] for window in second["windows"]] == [None, "anger"]
     assert pd.read_csv(io.StringIO(answers.csv()))["label"].isna().all()
 
@@ -458,7 +458,7 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_read_back() -> None:
 def test_predictions_as_csv_are_guarded() -> None:
     answers = Answers([Span("=cmd()", 0, 1), Span("b.wav", 0, 1)], ("-x", "@y"), np.array([[0.75, 0.25], [0.25, 0.75]]))
     assert answers.csv().splitlines() == [
-        "clip,label,probability,p_-x,p_@y", "'=cmd(),'-x,0.750000,0.750000,0.250000", "b.wav,'@y,0.750000,0.250000,0.750000",
+        "clip,label,probability,p_-x,p_@y,note", "'=cmd(),'-x,0.750000,0.750000,0.250000,", "b.wav,'@y,0.750000,0.250000,0.750000,",
     ]  # fmt: skip
 
 
