@@ -7,6 +7,7 @@ so that only a step whose digest differs is done again, and a setup that was sto
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -56,20 +57,21 @@ def main() -> None:
 def check() -> None:
     """What the steps need of this Python, this machine and a .venv that is there already."""
     python, version = Path(sys.executable).name, "{}.{}".format(*sys.version_info)
-    try:
-        import ensurepip
-        import venv  # noqa: F401
-    except ImportError:
+    if not all(map(importlib.util.find_spec, ("ensurepip", "venv"))):
         stop(f"{python} has no venv module; install it (Debian: python3-venv)")
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        stop(f"{python} has no Python.h, and learn2learn is built from source; install its headers (Debian: python3-dev)")
+        stop(
+            f"{python} has no Python.h, and learn2learn is built from source; install its headers (Debian: python3-dev)"
+        )
     if not any(map(shutil.which, (os.environ.get("CC", "cc").split()[0], "gcc"))):
         stop("no C compiler, and learn2learn is built from source; install gcc or clang (Debian: build-essential)")
     if not VENV.exists() and not VENV.is_symlink():
         return
     code = "import sys, pip; print('{}.{}'.format(*sys.version_info), sys.prefix != sys.base_prefix)"
     try:
-        theirs = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        theirs = subprocess.run(
+            [PYTHON, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        ).stdout.split()
     except (OSError, subprocess.SubprocessError):
         theirs = ["", "False"]
     if theirs[1] != "True":

@@ -21,7 +21,9 @@ REQUIREMENT = "learn2learn==0.2.0 --hash=sha256:69f1d7cb0d0a6be7a2c6ad8e83e2ebbe
 CHANGES = {"version=VERSION": "version=VERSION + '+metaser'", "'gsutil',": "", "'qpth>=0.0.15',": ""}  # of setup.py
 
 
-def build_wheel(wheel_directory: str, config_settings: dict | None = None, metadata_directory: str | None = None) -> str:
+def build_wheel(
+    wheel_directory: str, config_settings: dict | None = None, metadata_directory: str | None = None
+) -> str:
     """Fetch, check, change and build (PEP 517); returns the wheel's name."""
     wheels = Path(wheel_directory).resolve()
     with tempfile.TemporaryDirectory() as folder:
