@@ -92,7 +92,8 @@ def install(packages: list[str]) -> None:
             try:
                 pip.wait(REPORT_S)
             except subprocess.TimeoutExpired:
-                line = (LOG.read_text(errors="replace").split("\n")[:-1] or ["starting pip"])[-1]
+                whole = LOG.read_text(errors="replace").split("\n")[:-1]
+                line = next((line for line in reversed(whole) if "WARNING" not in line), "starting pip")
                 print(f"make:   {time.monotonic() - start:.0f} s: {line.strip():.90}", flush=True)
     except KeyboardInterrupt:
         pip.wait()
