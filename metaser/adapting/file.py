@@ -34,7 +34,7 @@ KIND = "metaser-model-1"
 SUPPORT = ("support.x", "support.lengths", "support.y", "support.speakers")
 
 #: The most bytes of a model file, and of its header.
-LARGEST, HEADER = 1 << 28, 1 << 22
+LARGEST, HEADER = 1 << 27, 1 << 22
 #: The most classes, and the most characters of the name of a class or of anything else.
 CLASSES, NAME = 1000, 100
 #: The types of tensors.
