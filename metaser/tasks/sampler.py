@@ -205,9 +205,9 @@ class EpisodeSampler:
             )
 
     def _class(self, domain: str, name: str) -> str:
-        """How an error names a class: with its lender where it is lent."""
-        lender = self.lenders.get((domain, name))
-        return f"{domain}: class {name}{f' (lent by {lender})' if lender else ''}"
+        """How an error names a class: with its lender where it is lent by another corpus than that of its own name."""
+        lender = self.lenders.get((domain, name), name)
+        return f"{domain}: class {name}{f' (lent by {lender})' if lender != name else ''}"
 
     def _shots(self, name: str) -> int:
         return self.shape.fixed_shots if name in self.shape.fixed else self.shape.shots
