@@ -1,10 +1,10 @@
 # metaser: every target builds the environment it needs. `make help` lists the targets.
 #   make exp-fmaml-5shot                              on METASER_DATA's corpora, else on the built-in synthetic one
 #   make exp-fmaml-5shot SET="training.iterations=10" with a setting of your own (no spaces in it)
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 SET ?=
 PROTOCOL ?=
 RESULTS ?= results
@@ -18,25 +18,12 @@ RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
 
-setup: $(READY)  ## the environment, in .venv
+setup: $(READY)  ## the environment, in .venv: installs what is missing or has changed, deletes nothing
 
-# learn2learn's source package holds C made by an old Cython that Python >= 3.11 refuses: it is made anew from its .pyx,
-# which needs cython here (no build isolation) and a C compiler.
-$(READY): setup.cfg pyproject.toml .ci/constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON); install Python 3.11 or 3.12, or say which: make PYTHON=python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { echo "make: metaser needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | cut -d' ' -f2); say which: make PYTHON=python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; install it (Debian: python3-venv)" >&2; exit 2; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "make: $(PYTHON) has no Python.h, and learn2learn is built from source; install its headers (Debian: python3-dev)" >&2; exit 2; }
-	@command -v $${CC:-cc} >/dev/null || command -v gcc >/dev/null || { echo "make: no C compiler, and learn2learn is built from source; install gcc or clang (Debian: build-essential)" >&2; exit 2; }
-	@echo "make: building the environment in $(VENV) (a few minutes, 5 GB, once)"
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt cython wheel setuptools numpy
-	@$(BIN)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt torch torchvision torchaudio
-	@$(BIN)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt --use-pep517 --no-build-isolation --config-settings "--global-option=build_ext" learn2learn
-	@$(BIN)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt --no-build-isolation -e ".[dev]"
-	@$(BIN)/python -m pip check
-	@touch $@
+$(READY): setup.cfg packaging/constraints.txt packaging/environment.py packaging/learn2learn/backend.py packaging/learn2learn/pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON); install Python 3.11, 3.12 or 3.13, or say which: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "make: metaser needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | cut -d' ' -f2); say which: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) packaging/environment.py
 
 test-quick: $(READY)  ## a first answer within a minute: some tests of everything
 	$(BIN)/python -m pytest $(PYTEST) -m "quick and not slow and not slurm"

@@ -1,12 +1,12 @@
 """metaser: few-shot, meta-learned speech emotion recognition on learn2learn.
 
-`metaser.load` and `metaser.adapt` are those of `metaser.adapting`, imported when they are first used.
+`metaser.train`, `metaser.load` and `metaser.adapt` are those of `metaser.adapting`, imported when they are first used.
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["adapt", "load"]
+__all__ = ["adapt", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,3 +15,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(adapting, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -39,7 +39,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     runs.report: "Make one HTML page of all results.",
     models.train: "Train a model, to be adapted later.",
     models.adapt: "Adapt a model to a few labelled clips.",
-    models.predict: "Say which emotion clips have.",
+    models.predict: "Predict the emotion of clips.",
     speed.bench: "Time training beside stock learn2learn.",
     speed.scaling: "Time processes side by side.",
 }

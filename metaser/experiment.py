@@ -76,6 +76,9 @@ class Run:
         UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
     """
 
+    #: Domains that must be there: one to test on, and one to train on.
+    fewest = 2
+
     def __init__(
         self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = (),
         root: Path | None = None, going: Going | None = None,
@@ -116,13 +119,12 @@ class Run:
         self._digests: dict[str, str] = {}
         self._done: list[CellResult] = []
 
-    @staticmethod
-    def _select(settings: Experiment, root: Path | None) -> tuple[Selection, Pictures | None]:
+    def _select(self, settings: Experiment, root: Path | None) -> tuple[Selection, Pictures | None]:
         if settings.data.pictures:
             with progress("reading pictures") as update:
                 return pictures.select(settings.data, root, update)
         with progress("making the built-in corpus") as update:
-            return select(settings.data, settings.tasks, root, update), None
+            return select(settings.data, settings.tasks, root, update, self.fewest), None
 
     def _settings(self, protocol: str, synthetic: bool) -> Experiment:
         return self.study.experiment(

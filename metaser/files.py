@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from metaser.errors import UnwritableError, UserError, first_line
+
+#: What may stand where a file is wanted; opening or reading some of them blocks, or never ends.
+NO_FILES = {
+    stat.S_IFDIR: "Is a directory", stat.S_IFIFO: "Is a pipe", stat.S_IFSOCK: "Is a socket", stat.S_IFCHR: "Is a device",
+    stat.S_IFBLK: "Is a device",
+}  # fmt: skip
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Opens a regular file, or what links lead to, for reading bytes; never blocks.
+
+    Raises:
+        OSError: if it cannot be opened, or is something else; ``strerror`` says what.
+    """
+
+    def refuse_others(mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, NO_FILES.get(stat.S_IFMT(mode), "Is no file"))
+
+    try:
+        refuse_others(os.stat(path).st_mode)  # before, for opening a device may already do something
+        handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except ValueError as error:  # no name that a file can have, such as one with a NUL
+        raise OSError(errno.EINVAL, first_line(error)) from None
+    try:
+        refuse_others(os.fstat(handle.fileno()).st_mode)  # after, for it may have been replaced
+    except OSError:
+        handle.close()
+        raise
+    return handle
 
 
 def data_root(given: Path | str | None = None) -> Path | None:
@@ -60,7 +96,27 @@ def cache_folder(*parts: str) -> Path:
     """
     base = os.environ.get("METASER_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "metaser")
     key = "the cache folder (METASER_CACHE)"
-    return writable_folder(expanded(base, key).joinpath(*parts), key)
+    folder = writable_folder(expanded(base, key), key)
+    for part in parts:
+        folder = subfolder(folder, part)
+    return writable_folder(folder, key) if parts else folder
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """A folder in another, made if need be with the other's permissions: users who share the one share both.
+
+    Raises:
+        UnwritableError: if it cannot be made.
+    """
+    path = folder / name
+    try:
+        path.mkdir()
+        path.chmod(stat.S_IMODE(folder.stat().st_mode))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UnwritableError(f"cannot make {path} ({error.strerror})") from None
+    return path
 
 
 def writable_folder(path: Path, key: str) -> Path:
@@ -79,22 +135,30 @@ def writable_folder(path: Path, key: str) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` (after fsync) when the block ends well.
+def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> Iterator[Path]:
+    """A temporary name to write to; renamed to ``path`` (after fsync) when the block ends well.
 
     When the block raises, the temporary file is removed and what ``path`` held before stays as it was.
+
+    Args:
+        path: The file to write.
+        beside: The folder of the temporary file, on the same file system; that of ``path`` when not given.
+        synced: Whether it has to be on the disk before it is renamed.
 
     Raises:
         UnwritableError: if the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random rather than by process: processes of two machines or containers have the same numbers.
+    temporary = (beside or path.parent) / f".{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        if synced:
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if synced:
+            sync_folder(path.parent)
     except OSError as error:
         raise UnwritableError(f"cannot write {path} ({error.strerror or error})") from None
     finally:
@@ -102,10 +166,40 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what `replacing` left in a folder when its process was killed."""
+@contextlib.contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Keeps other processes from the same folder; the system lets them in when this one ends, however it ends.
+
+    Args:
+        folder: An existing one.
+        what: What the processes are, such as ``sweep``.
+
+    Raises:
+        UserError: if another process is in such a block.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(f"{folder}: another {what} is writing it; wait for it, or give another --results") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
+    """Removes what `replacing` left in a folder when its process was killed.
+
+    Args:
+        folder: Where to look.
+        older_than: Age in s of what is removed, where others may be writing there.
+    """
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process may have been quicker, or own it
+            if time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
 
 
 def sync_folder(path: Path) -> None:

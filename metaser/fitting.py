@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from metaser import config
 from metaser.errors import DivergedError, UserError
 from metaser.models import seeded
+from metaser.progress import say_once
 from metaser.sealed import digest
 from metaser.tasks.splits import by_class, by_group
 
@@ -67,7 +68,6 @@ def fit(
         objective: Mean cross-entropy when not given.
 
     Raises:
-        UserError: if a class has fewer than two clips.
         DivergedError: if the loss is no longer a finite number.
     """
     frozen = settings.layers == "dense" and hasattr(network, "represent") and not settings.augments
@@ -243,15 +243,14 @@ def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None
 def hold_out(y: np.ndarray, share: float, seed: int, speakers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and rows held out, each class by its share; by speakers where that leaves every class on both sides.
 
-    Raises:
-        UserError: if a class has one clip.
+    A class of one clip is trained on and not held out; where all are, nothing is held out.
     """
     classes, counts = np.unique(y, return_counts=True)
     if not share:
         return np.arange(len(y)), np.arange(0)
-    if counts.min() < 2:
-        raise UserError(f"class {classes[counts.argmin()]} has one clip; to stop by held-out clips takes two at least")
-    for kept, held in by_group(y, share, speakers, seed) if len(speakers) else ():
+    if counts.max() < 2:
+        say_once("one clip per class leaves none to hold out: networks are tuned on all clips, for all of their epochs")
+    for kept, held in by_group(y, share, speakers, seed) if len(speakers) and counts.min() > 1 else ():
         if set(y[kept]) == set(y[held]) == set(classes):
             return kept, held
     return by_class(y, share, seed)

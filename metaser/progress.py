@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -22,6 +23,12 @@ def say(remark: str) -> None:
     """A line on standard error, unless the user wants it quiet."""
     if not os.environ.get(QUIET):
         print(f"metaser: {remark}", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def say_once(remark: str) -> None:
+    """As `say`, the first time that a process says it."""
+    say(remark)
 
 
 @contextlib.contextmanager

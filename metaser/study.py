@@ -83,7 +83,7 @@ class Study:
         if protocol:
             tree = merge(tree, self._fitting(self._overlay("protocols", protocol), tree))
         if synthetic:
-            tree = merge(tree, self.overlays["synthetic"])
+            tree = merge(tree, self._shortened(variant))
         for text in overrides:
             tree = merge(tree, parse_override(text))
         tree = merge(tree, {"variant": variant, "protocol": protocol})
@@ -107,6 +107,12 @@ class Study:
         if not compared or not isinstance(compared, list):
             return tree
         return {**tree, "algorithms": {label: known[label] for label in compared}}
+
+    def _shortened(self, variant: str) -> dict[str, Any]:
+        """The overlay ``synthetic``; which methods it names gives way to a variant that is about methods of its own."""
+        overlay = self.overlays["synthetic"]
+        own = self.overlays["variants"].get(variant)
+        return {key: value for key, value in overlay.items() if key != "compare" or "compare" not in (own or {})}
 
     def _fitting(self, overlay: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
         """A protocol's overlay without what it says of algorithms that only other variants have."""

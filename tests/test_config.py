@@ -39,6 +39,18 @@ def test_variant_protocol_synthetic_and_overrides_are_laid_over_one_another_in_t
     assert last.training.meta_batch == base.training.meta_batch
 
 
+def test_a_first_try_has_fewer_methods_but_a_variant_keeps_its_own_and_the_user_has_the_last_word() -> None:
+    study = Study(CONFIG)
+    few = set(study.experiment(variant="5shot", protocol="strict", synthetic=True).algorithms)
+    assert {"fmaml", "maml", "supervised"} <= few < set(study.experiment(variant="5shot", protocol="strict").algorithms)
+    for real in (study.experiment(variant=name, protocol="strict") for name in ("ablations", "best", "search")):
+        first_try = study.experiment(variant=real.variant, protocol="strict", synthetic=True)
+        assert list(first_try.algorithms) == list(real.algorithms)
+        assert first_try.training.iterations < real.training.iterations
+    asked = study.experiment(variant="5shot", protocol="strict", synthetic=True, overrides=["compare=[best, fmaml]"])
+    assert list(asked.algorithms) == ["best", "fmaml"]
+
+
 def test_rates_may_be_written_as_people_write_them() -> None:
     """YAML 1.1 reads 1e-3 as a string."""
     assert Study(CONFIG).experiment(overrides=["training.outer_lr=1e-3"]).training.outer_lr == 0.001

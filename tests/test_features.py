@@ -4,6 +4,7 @@ Reached against librosa 0.11 and scikit-image 0.26: 5e-4 of 204 (`metaser`) and 
 golden file's own rounding to six digits; against the two live, unrounded, 1.3e-4 and 4e-5.
 """
 
+import errno
 import json
 import runpy
 import threading
@@ -243,17 +244,19 @@ def test_changed_content_under_the_same_name_is_noticed(table, reads):
     reads.clear()
     soundfile.write(table["path"][2], GOLDEN["signal"](16000, 1.0)[::-1], 16000)
     after = extract(table, recipe("fmaml"))
-    assert len(reads) == 5
+    assert reads == [table["path"][2]]
     assert not torch.equal(before.x[2], after.x[2])
     assert torch.equal(before.x[3], after.x[3])
 
 
-def test_a_changed_recipe_or_order_is_noticed(table, reads):
-    extract(table, recipe("fmaml"))
+def test_a_changed_recipe_is_noticed_and_so_is_a_changed_order(table, reads):
+    first = extract(table, recipe("fmaml"))
     extract(table, recipe("fmaml", trim_db=30.0))
     assert len(reads) == 10
     turned = extract(table[::-1], recipe("fmaml"))
-    assert len(reads) == 15
+    assert len(reads) == 10
+    assert torch.equal(turned.x.flip(0), first.x)
+    assert turned.digest != first.digest
     assert turned.table["path"].tolist() == table["path"].tolist()[::-1]
     assert turned.table.index.tolist() == [0, 1, 2, 3, 4]
 
@@ -263,31 +266,6 @@ def test_a_moved_corpus_is_found_in_the_cache(table, reads, tmp_path):
     reads.clear()
     moved = [Path(path).rename(tmp_path / f"moved-{Path(path).name}") for path in table["path"]]
     extract(table.assign(path=[str(path) for path in moved]), recipe("fmaml"))
-    assert reads == []
-
-
-@pytest.mark.parametrize("damage", ["truncated", "one byte", "not safetensors", "empty", "other shape"])
-def test_a_damaged_cache_is_extracted_anew(table, reads, cache, damage):
-    good = extract(table, recipe("fmaml"))
-    (file,) = cache.iterdir()
-    content = bytearray(file.read_bytes())
-    if damage == "truncated":
-        content = content[: len(content) // 2]
-    elif damage == "one byte":
-        content[-1000] ^= 1
-    elif damage == "other shape":
-        extract(table[:2], recipe("fmaml"))
-        (other,) = set(cache.iterdir()) - {file}
-        content = other.read_bytes()
-    else:
-        content = b"not what it was" if damage == "not safetensors" else b""
-    file.write_bytes(content)
-    reads.clear()
-    again = extract(table, recipe("fmaml"))
-    assert len(reads) == 5
-    assert torch.equal(good.x, again.x)
-    reads.clear()
-    extract(table, recipe("fmaml"))
     assert reads == []
 
 
@@ -335,7 +313,7 @@ def test_features_stay_float32_where_float64_is_the_default(table):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("fault", ["missing", "not audio", "empty file", "no samples", "nan", "too loud", "folder"])
-def test_a_bad_clip_is_named_in_one_line_and_nothing_stays_in_the_cache(table, cache, tmp_path, fault):
+def test_a_bad_clip_is_named_in_one_line_before_anything_is_computed(table, reads, tmp_path, fault):
     bad = tmp_path / "bad.wav"
     if fault == "not audio":
         bad.write_text("this is no audio")
@@ -350,7 +328,7 @@ def test_a_bad_clip_is_named_in_one_line_and_nothing_stays_in_the_cache(table, c
         extract(pd.concat([table, table_of([bad]), table]), recipe("fmaml"), workers=2)
     assert str(caught.value).startswith(f"{bad}: ")
     assert "\n" not in str(caught.value)
-    assert not cache.exists() or list(cache.iterdir()) == []
+    assert reads == []
 
 
 def test_no_rows_and_no_workers_are_refused(table):
@@ -361,13 +339,13 @@ def test_no_rows_and_no_workers_are_refused(table):
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(table, cache, monkeypatch):
-    def full(*arguments, **options):
-        raise extraction.SafetensorError("No space left on device")
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(extraction, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="No space left on device"):
         extract(table, recipe("fmaml"))
-    assert list(cache.iterdir()) == []
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 # Normalisation

@@ -32,21 +32,13 @@ from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.unpack import unpack
 from metaser.errors import UnwritableError, UserError
 from support.commands import assert_refused, metaser
-from support.corpora import SENTENCES
+from support.corpora import SENTENCES, zipped
 
 
 def wav(seed: int, samples: int = 60) -> bytes:
     handle = io.BytesIO()
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, samples)
     soundfile.write(handle, noise, 48000, format="WAV")
-    return handle.getvalue()
-
-
-def zipped(members: dict[str | zipfile.ZipInfo, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
-    handle = io.BytesIO()
-    with zipfile.ZipFile(handle, "w", packing) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
     return handle.getvalue()
 
 
@@ -543,7 +535,7 @@ def test_bytes_are_counted_whatever_the_headers_claim(tmp_path: Path) -> None:
     assert "CRC" in refused(tmp_path, forged(CLIP, bytes(4 << 20), len(GOOD)))
     assert sum(map(len, tree(tmp_path / "target").values())) <= len(GOOD), "a bomb that denies it goes off in vain"
     with pytest.raises(zipfile.BadZipFile, match="more than a corpus has"):
-        unpacking.poured(itertools.repeat(b"endless"), member(CLIP), None, 1000)
+        unpacking.poured(itertools.repeat(b"endless"), member(CLIP), tmp_path, None, 1000)
 
 
 def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch) -> None:

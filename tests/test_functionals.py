@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
 from metaser.errors import UserError
 from metaser.features import compute, functionals, recipe
+from metaser.features.voice import FORMANT_RANGE, POLES, PREEMPHASIS, WIDEST, formants, pitch
 
 pytestmark = pytest.mark.arithmetic
 
@@ -135,3 +137,47 @@ def test_functionals_are_computed_one_way_only() -> None:
         UserError, match="backend cannot be 'python_speech_features'; functionals know 'torchaudio' only"
     ):
         recipe("functionals", backend="python_speech_features")
+
+
+def test_formants_are_those_of_each_stretch_alone() -> None:
+    """NumPy's and SciPy's own routines, one stretch at a time, with stretches of silence and at both ends."""
+    rng = np.random.default_rng(0)
+    wave = lfilter([1.0], [1.0, -1.6, 1.2, -0.5], rng.normal(size=20_000))
+    wave[8000:12_000] = 0
+    hops = np.arange(0, 126, 2)
+    found, length = formants(wave, 16000, 160, hops), 400
+    sharp = np.append(wave[:1], wave[1:] - PREEMPHASIS * wave[:-1])
+    expected = []
+    for start in np.maximum(hops * 160 - length // 2, 0):
+        stretch = sharp[start : start + length]
+        if len(stretch) < length or not stretch.any():
+            continue
+        lags = np.correlate(stretch * np.hamming(length), stretch * np.hamming(length), "full")[length - 1 :]
+        lags[0] *= 1.0001
+        roots = np.roots([1, *solve_toeplitz(lags[:POLES], -lags[1 : POLES + 1])])
+        poles = [(np.angle(root) * 16000 / (2 * np.pi), -np.log(abs(root)) * 16000 / np.pi)
+                 for root in roots if root.imag > 0]  # fmt: skip
+        kept = sorted((hertz, width) for hertz, width in poles
+                      if FORMANT_RANGE[0] < hertz < FORMANT_RANGE[1] and 0 < width < WIDEST)[:3]  # fmt: skip
+        if len(kept) == 3:
+            expected.append(np.log([*(hertz for hertz, _ in kept), *(1 + width for _, width in kept)]))
+    assert len(expected) > 8
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_silence_has_no_formants() -> None:
+    assert formants(np.zeros(16000), 16000, 160, np.arange(50)).shape == (0, 6)
+    assert formants(np.ones(100), 16000, 160, np.arange(1)).shape == (0, 6)
+
+
+@given(st.integers(1, 300), st.integers(0, 2**31))
+@settings(max_examples=20)
+def test_a_voice_has_the_same_pitch_however_many_stretches_are_taken_at_a_time(hops: int, seed: int) -> None:
+    wave = np.random.default_rng(seed).normal(size=hops * 160)
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for block in (1, 64, 1000):
+            patch.setattr("metaser.features.voice.BLOCK", block)
+            found.append(pitch(wave, 16000, 160))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-8)

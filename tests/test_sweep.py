@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import submitit
 import yaml
 from scipy import stats
 
-from metaser.errors import UserError
+from metaser.files import alone
 from metaser.reporting.paired import PAIRED, holm, paired
 from metaser.reporting.results import KEYS
-from metaser.sweep import executors
+from metaser.sweep import executors, slurm
 from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
@@ -286,6 +286,26 @@ def test_slurm_is_asked_for_only_where_it_is(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "results").exists()
 
 
+def test_without_submitit_slurm_is_refused_in_a_line_and_the_rest_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in slurm.COMMANDS:
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert_refused(sweep(tmp_path, executor="slurm"), "executor: slurm", "submitit", "pip install", "executor: local")
+    result = sweep(tmp_path, executor="debug", seeds=[0])
+    assert result.returncode == 0, result.stderr
+
+
+def test_two_sweeps_do_not_write_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "sweeps" / "tiny"
+    folder.mkdir(parents=True)
+    with alone(folder, "sweep"):
+        assert_refused(sweep(tmp_path, executor="debug", seeds=[0]), str(folder), "another sweep is writing it")
+    assert not (folder / "cells").exists()
+
+
 def test_the_experiments_own_sweep_is_sound_and_what_it_does_not_name_is_all_there_is() -> None:
     path = FMAML / "sweep.yaml"
     settings = read(path)
@@ -314,7 +334,7 @@ def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert executors.environment(1, "cpu")["CUDA_VISIBLE_DEVICES"] == "4,7"
 
 
-def test_submitits_debug_executor_runs_cells_in_this_process(tmp_path: Path) -> None:
+def test_the_debug_executor_runs_cells_in_this_process(tmp_path: Path) -> None:
     changes = {"executor": "debug", "algorithms": algorithms(1e6)[3:6:2], "seeds": [0]}
     result = sweep(tmp_path, **changes)
     assert result.returncode == 1
@@ -322,18 +342,6 @@ def test_submitits_debug_executor_runs_cells_in_this_process(tmp_path: Path) -> 
     assert "hot" in result.stderr
     assert "diverged" in result.stderr
     assert [cell.done for cell in cells_of(tmp_path, **changes)] == [True, False]
-
-
-def test_submitits_local_executor_runs_cells(tmp_path: Path) -> None:
-    """As Slurm's does: pickled, in a process of its own, looked at now and then."""
-    cells = cells_of(tmp_path, algorithms=algorithms(1e6)[3:6:2], seeds=[0])
-    executor = submitit.LocalExecutor(tmp_path / "submitit")
-    executor.update_parameters(timeout_min=5)
-    seen = []
-    executors.submitted(cells, executor, lambda cell, how: seen.append(cell))
-    assert sorted(map(str, seen)) == sorted(map(str, cells))
-    assert [cell.done for cell in cells] == [True, False]
-    assert "diverged" in cells[1].error()
 
 
 def alive(group: int) -> bool:
@@ -441,16 +449,6 @@ def test_holms_correction() -> None:
     assert len(holm([])) == 0
 
 
-def test_how_a_cell_ended_is_said_where_it_cannot_say_it_itself(tmp_path: Path) -> None:
-    (cell,) = cells_of(tmp_path, seeds=[0])
+def test_how_a_cell_ended_is_said_where_it_cannot_say_it_itself() -> None:
     assert executors.ending(-9) == "its process was killed (signal SIGKILL)"
     assert executors.ending(3) == "its process ended with exit code 3"
-    with pytest.raises(UserError, match="cannot be submitted"):
-        executors.submitted([cell], Refusing(tmp_path), lambda *_: None)
-
-
-class Refusing(submitit.LocalExecutor):
-    """A queue that takes nothing."""
-
-    def map_array(self, *_: Any) -> Any:
-        raise submitit.core.utils.FailedJobError("sbatch: error: invalid partition")

@@ -19,10 +19,17 @@ ONE_BY_ONE, FOLDS = 40, 10
 
 @dataclass(frozen=True)
 class Estimate:
-    """So many of so many clips were rightly named; the share's 95 % interval (Wilson 1927) takes them for independent."""
+    """How many clips of how many were named correctly; the share's 95 % interval (Wilson 1927) takes them for independent.
+
+    Attributes:
+        right: Clips that were named correctly.
+        clips: Clips that were asked.
+        holds: For whom it holds.
+    """
 
     right: int
     clips: int
+    holds: str
 
     @property
     def share(self) -> float:
@@ -44,7 +51,10 @@ def estimate(model: Model) -> dict[str, Estimate]:
     support = model.support
     assert support is not None, "asked of an adapted model only"
     found = {}
-    for name, parts in (("clips left out", clips(support)), ("speakers left out", speakers(support))):
+    for name, parts, holds in (
+        ("clips left out", clips(support), scope(support)),
+        ("speakers left out", speakers(support), "for speakers who are not in these clips"),
+    ):
         right = total = 0
         for left_out in parts:
             rest = np.setdiff1d(np.arange(len(support.y)), left_out)
@@ -52,8 +62,18 @@ def estimate(model: Model) -> dict[str, Estimate]:
             right += int((says == support.y.numpy()[left_out]).sum())
             total += len(left_out)
         if total:
-            found[name] = Estimate(right, total)
+            found[name] = Estimate(right, total, holds)
     return found
+
+
+def scope(support: Support) -> str:
+    """For whom an estimate holds that is of clips left out."""
+    who = support.speakers
+    if who.min() < 0:
+        whom = "for the speakers of these clips only, whoever they are"
+    else:
+        whom = f"for the {'one speaker' if len(who.unique()) == 1 else 'speakers'} of these clips only"
+    return f"{whom}; others are usually much harder"
 
 
 def clips(support: Support) -> Iterator[np.ndarray]:

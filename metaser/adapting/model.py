@@ -8,6 +8,7 @@ Gaussian with ``unlabelled`` clips answers those that are asked at once together
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +22,21 @@ from metaser.adapting import file
 from metaser.adapting.answers import Answers
 from metaser.adapting.estimate import Estimate, estimate
 from metaser.adapting.file import SUPPORT, Facts
-from metaser.adapting.sound import Sound, sound
+from metaser.adapting.sound import SILENT, Sound, sound
 from metaser.algorithms.base import Learner
-from metaser.corpora.folder import Folder
-from metaser.errors import UserError, nearest
+from metaser.corpora.folder import Folder, clips_below, decodable
+from metaser.errors import UserError, first_line, nearest
 from metaser.features import recipe
 from metaser.features.normalisation import normalise_by
+from metaser.progress import say
 from metaser.tasks import Task
 from metaser.tasks.dataset import by_support
 
 #: Clips of a speaker that can lend a mean and a deviation.
 LEAST = 4
+
+#: The class of clips without speech.
+SILENCE = "silence"
 
 #: The end of the names of what has one row per class.
 HEAD = (".head.weight", ".head.bias")
@@ -87,16 +92,19 @@ class Model:
             raise UserError("the clips that the model is adapted to are not whole")
         try:
             self.learner = self._learner(classes)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the last where a network cannot be built so
             raise UserError(
-                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({error})"
+                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({first_line(error)})"
             ) from None
 
     def _learner(self, classes: Sequence[str]) -> Learner:
         """The learner, with one output per class."""
         # Batch normalisation by the clips that it is adapted to, for one clip alone has no statistics.
         own = self.facts.algorithm.model_copy(update={"statistics": "support"})
-        networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0) for _ in range(own.ensemble)]
+        networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0)]
+        if own.ensemble * sum(weight.nbytes for weight in networks[0].parameters()) > file.LARGEST:
+            raise ValueError(f"{own.ensemble} such networks are larger than a model file")
+        networks += [copy.deepcopy(networks[0]) for _ in range(own.ensemble - 1)]
         learner = learners.build(
             own, networks, self.facts.engine.model_copy(update={"layout": "task", "device": "cpu"})
         )
@@ -135,12 +143,16 @@ class Model:
                 raise UserError(f"--also {name}: {clips} has clips of it; leave it out here")
         if len(found) + len(also) < 2:
             raise UserError(f"{clips}: holds {found[0]} alone; give clips of two classes or more")
+        lost = [name for name in self.facts.answers or self.facts.classes if name not in (*found, *also)]
+        if lost:
+            say(f"no longer answered, for {clips} has no clip of them: {', '.join(lost)}; --also NAME (in Python also=[NAME]) "
+                "keeps one that the model was trained on")  # fmt: skip
         known = [name for name in self.facts.classes if name in found]
         answers = (*known, *(name for name in found if name not in known), *also)
         y = torch.tensor([answers.index(name) for name in table["emotion"]])
         speakers = pd.factorize(table["speaker"].replace("", None))[0]
         own = self.facts.algorithm.model_copy(update={} if steps is None else {"test_steps": steps})
-        facts = self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own})
+        facts = file.checked(self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own}))
         return Model(
             facts,
             self.tensors,
@@ -162,12 +174,19 @@ class Model:
         return left
 
     def predict(
-        self, clips: Sequence[str | Path], window: float = 0.0, hop: float = 0.0, together: bool = False
+        self,
+        clips: str | Path | Sequence[str | Path],
+        window: float = 0.0,
+        hop: float = 0.0,
+        together: bool = False,
     ) -> Answers:
         """What it says of clips.
 
+        A clip that cannot be read, is shorter than 0.2 s, or is silent (nowhere above -65 dB of full scale) gets no label, and a
+        note instead. A silent one is answered where the model knows the class ``silence``.
+
         Args:
-            clips: WAV or FLAC files.
+            clips: An audio file, a folder of them, or several such.
             window: Longer clips are cut into windows of so many seconds, and answered by the mean of their windows'
                 probabilities; 0 to take every clip as a whole.
             hop: Seconds from one window to the next; half a window when 0.
@@ -175,12 +194,17 @@ class Model:
                 model is adapted to: better for a new speaker, from a dozen clips of several emotions on. Transductive.
 
         Raises:
-            UserError: naming a clip that cannot be read; or if the model is not adapted yet.
+            UserError: naming a folder that holds no clip; or if the model is not adapted yet.
         """
         if self.support is None:
             raise UserError("the model is not adapted to any clips yet; `metaser adapt` does that")
-        asked, spans = sound([str(clip) for clip in clips], self.recipe, window, hop)
-        return Answers(spans, self.facts.answers, self.probabilities(asked, self.support, together))
+        asked, spans = sound(listed(clips), self.recipe, window, hop, strict=False)
+        told = {SILENT} if SILENCE in self.facts.answers else set()
+        rows = np.array([row for row, span in enumerate(spans) if not span.note or span.note in told], dtype=int)
+        probabilities = np.full((len(spans), len(self.facts.answers)), np.nan)
+        if len(rows):
+            probabilities[rows] = self.probabilities(asked.part(rows), self.support, together)
+        return Answers(spans, self.facts.answers, probabilities)
 
     def probabilities(self, asked: Sound, support: Support, together: bool = False) -> np.ndarray:
         """``(clips, answers)`` after adaptation to a support set."""
@@ -241,6 +265,24 @@ def load(path: str | Path) -> Model:
 def adapt(model: str | Path, clips: str | Path, also: Sequence[str] = (), steps: int | None = None) -> Model:
     """The model of a model file, adapted to labelled clips; see `Model.adapt`."""
     return load(model).adapt(clips, also, steps=steps)
+
+
+def listed(clips: str | Path | Sequence[str | Path]) -> list[str]:
+    """The files that are named, and those in the folders that are named, each once.
+
+    Raises:
+        UserError: naming a folder that holds none.
+    """
+    found: list[str] = []
+    for name in [clips] if isinstance(clips, str | Path) else clips:
+        if not Path(name).is_dir():
+            found.append(str(name))
+            continue
+        below = clips_below(Path(name))
+        if not below:
+            raise UserError(f"{name}: holds no clip ({', '.join(decodable())})")
+        found += [str(Path(name) / one) for one in below]
+    return list(dict.fromkeys(found))
 
 
 def lenders(how: str, speakers: np.ndarray, asked: int, together: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Trains a model to be adapted later: on all speech that an experiment's settings name, with nothing left out to test on."""
+"""Trains a model to be adapted later: on all speech of an experiment that is there, with nothing left out to test on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from metaser import config
 from metaser.adapting import file
 from metaser.adapting.file import Facts, Trained
 from metaser.cells import JOIN, Cell
 from metaser.checkpoint import Checkpoints
+from metaser.corpora.selection import corpus_of
 from metaser.errors import UserError
 from metaser.experiment import Run
 from metaser.features import recipe
-from metaser.files import seal, writable_folder
+from metaser.files import data_root, seal, writable_folder
 from metaser.learners import LEARNERS
 from metaser.parallel import Workers
-from metaser.progress import progress
+from metaser.progress import progress, say
 from metaser.reporting.results import PACKAGES, commit
 from metaser.study import Study
 from metaser.work import Work
@@ -29,11 +31,12 @@ class Wanted:
     """Which model.
 
     Attributes:
-        experiment: The experiment's folder, whose settings are used.
+        experiment: The experiment's folder, whose settings are used; one that is not below the current folder is looked for
+            beside the package.
         variant: Of these; the first when not given.
         protocol: The same.
         algorithm: Its label; the first one when not given.
-        corpora: To train on; those of the settings when empty.
+        corpora: To train on; when empty, those of the settings that are there, or the built-in one where none is.
         overrides: ``key=value`` settings over all others.
     """
 
@@ -43,6 +46,12 @@ class Wanted:
     algorithm: str = ""
     corpora: Sequence[str] = ()
     overrides: Sequence[str] = ()
+
+
+class Whole(Run):
+    """A run that holds no speech out to test on: one domain is enough."""
+
+    fewest = 1
 
 
 def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
@@ -60,19 +69,19 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name the file to write, such as {out / 'model.safetensors'}")
     folder = writable_folder(out.absolute().parent, "the model file's folder")
-    study = Study(wanted.experiment / "config.yaml")
+    experiment = located(wanted.experiment)
+    study = Study(experiment / "config.yaml")
     variant = wanted.variant or next(iter(study.variants), "")
     protocol, overrides = wanted.protocol or study.protocols[0], [*corpora(wanted.corpora), *wanted.overrides]
     draft = study.experiment(variant=variant, protocol=protocol, overrides=overrides)
     if draft.data.pictures:
-        raise UserError(
-            f"{wanted.experiment}: is about pictures, and a model file is for speech; give experiments/adapt"
-        )
+        raise UserError(f"{experiment}: is about pictures, and a model file is for speech; give experiments/adapt")
     label = wanted.algorithm or next(iter(draft.algorithms))
     kind = LEARNERS.get(draft.algorithms[label].name) if label in draft.algorithms else None
     if kind and not kind.savable:
         raise UserError(f"--algorithm {label}: what it learns cannot be kept in a model file; choose another")
-    run = Run(wanted.experiment, variant, [*overrides, f"compare=[{label}]"], folder, [protocol], root)
+    overrides = [*present(draft.data, data_root(root or draft.data_root)), *overrides, f"compare=[{label}]"]
+    run = Whole(experiment, variant, overrides, folder, [protocol], root)
     sources = [name for name in run.first.data.sources or run.speech.domains if name in run.speech.domains]
     cell = Cell(protocol, label, "", run.first.seeds[0], JOIN.join(sources))
     settings = run.cells.of(cell)
@@ -98,13 +107,45 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
             seed=cell.seed,
             kind=run.speech.kind,
             clips={source: int((run.speech.table["domain"] == source).sum()) for source in sources},
-            commit=commit(wanted.experiment),
+            commit=commit(experiment),
             versions={name: metadata.version(name) for name in PACKAGES},
         ),
     )
     file.write(out, facts, work.learner.state())
     shutil.rmtree(kept, ignore_errors=True)
     return facts
+
+
+def located(experiment: Path) -> Path:
+    """The experiment's folder, or the one of that name beside the package, so that any folder is a good one to work in."""
+    beside = Path(__file__).parents[2] / experiment
+    return beside if not experiment.exists() and beside.exists() else experiment
+
+
+def present(settings: config.Data, root: Path | None) -> list[str]:
+    """Settings that use all that is there of the first collection that has anything; none where the user named one.
+
+    Says so where a data root was given and holds nothing, for a generated corpus is used then.
+    """
+    if settings.use != "auto":
+        return []
+    lacking: list[str] = []
+    for name, collection in settings.collections.items():
+        every = [corpus_of(entry) for entry in collection.corpora]
+        found = [corpus for corpus in every if corpus.generated or corpus.locate(root)]
+        if found:
+            if root and all(corpus.generated for corpus in found):
+                say(
+                    f"{root}: holds none of {', '.join(dict.fromkeys(lacking))} (`metaser data list` says where to get them)"
+                )
+            return [
+                f"data.use={name}",
+                f"data.collections.{name}.at_least={len(found)}",
+                "data.sources=[]",
+                "data.targets=[]",
+            ]
+        lacking += [corpus.name for corpus in every]
+    return []  # `choose` says what is missing
 
 
 def corpora(names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ masked ones, they are no longer level with the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from metaser import config
 from metaser.algorithms.base import MetaGradient
-from metaser.algorithms.maml import MAML, Adapted
-from metaser.engine import Group, Weights
+from metaser.algorithms.maml import MAML
+from metaser.engine import Group, Outcome, Slopes, Weights
 from metaser.tasks import Task
 
 #: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
@@ -52,13 +52,13 @@ class FMAML(MAML):
         super().restore(state)
         self.offset = float(state["offset"])
 
-    def adapt(
+    def inner_loop(
         self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None
-    ) -> Adapted:
+    ) -> Iterator[tuple[Outcome, Slopes, Weights]]:
         """The inner loop, with the support loss over the classes that are in it, if so set."""
         if self.settings.mask_fixed:
             group = replace(group, support=replace(group.support, outputs=group.tasks[0].ways))
-        return super().adapt(group, start, steps, keep, rate)
+        return super().inner_loop(group, start, steps, keep, rate)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """As MAML or FOMAML, on tasks with fixed classes.

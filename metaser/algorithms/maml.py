@@ -7,6 +7,8 @@ FOMAML's meta-gradient: ∇L_Q at φ_k, the inner loop's derivative taken as the
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,14 +71,30 @@ class MAML(Learner):
             keep: Keep the graph from φ₀ to φ_k, for second order.
             rate: α, or one tensor of rates per parameter; the settings' when not given.
         """
-        adapted = [self.adapts(name) for name in self.engine.names]
-        rate = self.settings.inner_lr if rate is None else rate
         path, slopes, outcome = [start], [], None
-        for _ in range(steps):
-            outcome = self.engine.outcome(path[-1], group.support, twice=keep and self.through_body)
-            slopes.append(self.engine.slopes(outcome, path[-1], adapted, keep))
-            path.append(self.engine.step(path[-1], slopes[-1], rate, keep))
+        for step in self.inner_loop(group, start, steps, keep, rate):
+            outcome, slope, weights = step
+            slopes.append(slope)
+            path.append(weights)
         return Adapted(path, slopes, outcome)
+
+    def adapted(self, group: Group, start: Weights, steps: int, rate: float | Weights | None = None) -> Weights:
+        """φ_k alone, in the memory of one step however many there are; see `adapt` for the arguments."""
+        last = deque(self.inner_loop(group, start, steps, keep=False, rate=rate), maxlen=1)
+        return last[0][2] if last else start
+
+    def inner_loop(
+        self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None
+    ) -> Iterator[tuple[Outcome, Slopes, Weights]]:
+        """Of each step: the support set's outcome at φⱼ, ∇L_S(φⱼ), and φⱼ₊₁; see `adapt` for the arguments."""
+        chosen = [self.adapts(name) for name in self.engine.names]
+        rate = self.settings.inner_lr if rate is None else rate
+        weights = start
+        for _ in range(steps):
+            outcome = self.engine.outcome(weights, group.support, twice=keep and self.through_body)
+            slopes = self.engine.slopes(outcome, weights, chosen, keep)
+            weights = self.engine.step(weights, slopes, rate, keep)
+            yield outcome, slopes, weights
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """d L_Q(φ)/dθ for MAML, ∇L_Q(φ) for FOMAML."""
@@ -100,12 +118,12 @@ class MAML(Learner):
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits after adaptation; nothing is differentiated through it, so first order suffices."""
         group = self.engine.group([task])
-        adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.testing, keep=False)
+        weights = self.adapted(group, self.engine.start(self.parameters()), self.settings.testing)
         with torch.no_grad():
             if self.settings.statistics == "support":
                 assert isinstance(self.engine, TaskEngine), "checked when it was built"
-                return self.engine.conditioned(adapted.path[-1], group)
-            return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
+                return self.engine.conditioned(weights, group)
+            return self.engine.outcome(weights, group.query).logits.flatten(0, -2)
 
 
 class FOMAML(MAML):

@@ -53,6 +53,6 @@ class MetaSGD(MAML):
         """Query logits after adaptation with the learned rates."""
         group = self.engine.group([task])
         weights, rates = self.engine.split(self.engine.start(self.parameters()))
-        adapted = self.adapt(group, weights, self.settings.testing, keep=False, rate=rates)
+        weights = self.adapted(group, weights, self.settings.testing, rate=rates)
         with torch.no_grad():
-            return self.engine.outcome(adapted.path[-1], group.query).logits.flatten(0, -2)
+            return self.engine.outcome(weights, group.query).logits.flatten(0, -2)

@@ -3,13 +3,17 @@
 p(y | x) ∝ p_source(y | x) · p_support(y | x). The first is multinomial logistic regression on all clips of the sources;
 the second an LDA whose one covariance is shrunk as Ledoit and Wolf (2004) do, fitted on the support set alone. A class
 that is not in the support set (a fixed one) keeps the probability that the sources give it, and the others share the
-rest. Made for utterance functionals; of features over time it takes each coefficient's mean and deviation.
+rest. One clip per class has no covariance: LDA then takes that of the sources' clips around the mean of their class and
+domain, shrunk likewise, and only its means are the support set's.
+
+Made for utterance functionals; of features over time it takes each coefficient's mean and deviation.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import solve
 from scipy.special import log_softmax, logsumexp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -35,11 +39,15 @@ class Classical(Loopless):
     fits = frozenset()
 
     source: Pipeline
+    covariance: np.ndarray
 
     def prepare(self, sources: Sources) -> None:
-        """Fits the logistic regression on all clips of the sources."""
+        """Fits the logistic regression on all clips of the sources, and takes their covariance within class and domain."""
+        x = flat(sources.x)
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / PENALTY, max_iter=2000))
-        self.source = model.fit(flat(sources.x), np.array(sources.emotions))
+        self.source = model.fit(x, np.array(sources.emotions))
+        groups = [f"{domain}/{emotion}" for domain, emotion in zip(sources.domains, sources.emotions, strict=True)]
+        self.covariance = discriminant().fit(x, groups).covariance_
 
     def predict(self, task: Task) -> torch.Tensor:
         """Log-probabilities ``(queries, N+F)``.
@@ -53,13 +61,32 @@ class Classical(Loopless):
         query, support_y = flat(task.query_x), task.support_y.cpu().numpy()
         known = [list(self.source.classes_).index(name) for name in task.classes]
         prior = log_softmax(np.maximum(self.source.predict_log_proba(query), LEAST)[:, known], axis=1)
-        near = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(flat(task.support_x), support_y)
-        asked = near.classes_  # the outputs that are in the support set, in order
-        joint = prior[:, asked] + np.maximum(near.predict_log_proba(query), LEAST)
+        asked = np.unique(support_y)  # the outputs that are in the support set, in order
+        near = self.near(flat(task.support_x), support_y, query)
+        joint = prior[:, asked] + np.maximum(near, LEAST)
         share = logsumexp(prior[:, asked], axis=1, keepdims=True)
         logits = prior.copy()
         logits[:, asked] = share + log_softmax(joint, axis=1)
         return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
+
+    def near(self, x: np.ndarray, y: np.ndarray, query: np.ndarray) -> np.ndarray:
+        """The LDA's log-probabilities ``(queries, classes of y)``.
+
+        Args:
+            x: Support clips ``(clips, features)``.
+            y: ``(clips,)``, their outputs.
+            query: ``(queries, features)``.
+        """
+        if len(np.unique(y)) < len(y):
+            return discriminant().fit(x, y).predict_log_proba(query)
+        means = x[y.argsort()]
+        weights = solve(self.covariance + 1e-9 * np.eye(len(self.covariance)), means.T, assume_a="pos")
+        return log_softmax(query @ weights - 0.5 * (means.T * weights).sum(axis=0), axis=1)
+
+
+def discriminant() -> LinearDiscriminantAnalysis:
+    """LDA whose covariance is shrunk as Ledoit and Wolf do."""
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
 def flat(x: torch.Tensor) -> np.ndarray:

@@ -8,9 +8,11 @@ give a mean m_c and the covariance; a task's support set moves them:
     Σ   = (1 − ρ) ((1 − a) Σ_sources + a Σ_support) + ρ diag(Σ_sources)
 
 with the support set's mean s_c of n_c clips. A class without support keeps the sources' mean, which is what a fixed class
-is; one that no source has is its support set's mean alone. Then, as expectation maximisation on unlabelled data (Nigam et al.,
-Machine Learning 39, 2000), the query clips count for the means, each by ``unlabelled`` times its probability: *transductive*,
-unless ``unlabelled`` is 0.
+is; one that no source has is its support set's mean alone. One clip per class has no covariance: Σ_support is 0, and
+a draws that of the sources further to its diagonal.
+
+Then, as expectation maximisation on unlabelled data (Nigam et al., Machine Learning 39, 2000), the query clips count for the
+means, each by ``unlabelled`` times its probability: *transductive*, unless ``unlabelled`` is 0.
 
 Options with several values are chosen on the sources: each source language in turn gives tasks of the test's shape, and
 the others are its sources. The target has no part in it. Of all combinations the best third is kept, and their

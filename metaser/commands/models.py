@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaser.commands.common import AsJson, Root, Settings, stoppable, training
-from metaser.errors import UserError
+from metaser.errors import UserError, plain
 from metaser.progress import say
 
 if TYPE_CHECKING:
@@ -28,13 +28,17 @@ def train(
     protocol: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
     algorithm: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Train on this corpus; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Train on this corpus, and on no other; may be repeated. By default on those of the experiment that are there.",
+            show_default=False,
+        ),
     ] = None,
     setting: Settings = None,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model on all speech that there is, to be adapted later.
+    """Train a model on the speech that is there, to be adapted later; on the built-in synthetic corpus where there is none.
 
     Example: metaser train model.safetensors --corpus emodb --corpus ravdess
     """
@@ -58,7 +62,10 @@ def train(
 def adapt(
     model: Annotated[Path, typer.Argument(help="A model file, from `metaser train`.")],
     clips: Annotated[
-        Path, typer.Argument(help="Your clips: emotion/*.wav, speaker/emotion/*.wav, or a CSV file (path, emotion).")
+        Path,
+        typer.Argument(
+            help="Your clips: emotion/*.wav, speaker/emotion/*.wav, or a CSV file (path, emotion, speaker)."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The adapted model file to write.")],
     also: Annotated[
@@ -94,7 +101,7 @@ def adapt(
     for what, estimate in found.items():
         low, high = estimate.interval
         print(f"{what}, each in turn: {100 * estimate.share:.0f} % of {estimate.clips} right (95 % interval {100 * low:.0f} to "
-              f"{100 * high:.0f}; chance {100 / len(facts.answers):.0f})")  # fmt: skip
+              f"{100 * high:.0f}; chance {100 / len(facts.answers):.0f}); this holds {estimate.holds}")  # fmt: skip
     if not found:
         say(
             "no class may have a single clip for an estimate of how good this is; keep some labelled clips to test it by"
@@ -104,11 +111,11 @@ def adapt(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="An adapted model file, from `metaser adapt`.")],
-    clips: Annotated[
-        list[str], typer.Argument(help="WAV or FLAC files, folders of them, or - for paths on standard input.")
-    ],
+    clips: Annotated[list[str], typer.Argument(help="Audio files, folders of them, or - for paths on standard input.")],
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV; text that a spreadsheet would run begins with an apostrophe.")
+    ] = False,
     together: Annotated[
         bool, typer.Option("--together", help="The clips are of one speaker, and are measured by one another.")
     ] = False,
@@ -120,7 +127,11 @@ def predict(
         Path | None, typer.Option(help="Write a plot per long clip into this folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Say which emotion clips have: a label and every class's probability.
+    """Predict the emotion of clips: a label and every class's probability, a row per clip.
+
+    A clip that cannot be read, is shorter than 0.2 s, or is silent (nowhere above -65 dB of full scale) keeps its row, without
+    a label or probabilities (empty in CSV, null in JSON); the column note says why. Ends with 1 where a clip cannot be read;
+    the others are answered all the same. Files in a folder that are in no format that can be decoded are counted and named.
 
     Example: metaser predict mine.safetensors new/*.wav --csv
     """
@@ -130,42 +141,32 @@ def predict(
         raise UserError("--json and --csv: choose one")
     if timeline and not window:
         window = TIMELINE_WINDOW
-    found = load(model).predict(files(clips), window, hop, together)
+    found = load(model).predict(named(clips), window, hop, together)
     if as_json:
         print(found.json())
     elif as_csv:
-        print(found.table().to_csv(index=False, float_format="%.6f"), end="")
+        print(found.csv(), end="")
     else:
-        print(found.table().to_string(index=False, float_format="{:.3f}".format))
+        print(found.table().to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     if timeline:
         for path in found.timelines(timeline):
             say(f"written to {path}")
+    for clip, reason in found.failed.items():
+        print(f"metaser: {plain(clip)}: {reason}", file=sys.stderr)
+    if found.failed:
+        raise typer.Exit(1)
 
 
 #: The window in s of a timeline when none is given.
 TIMELINE_WINDOW = 3.0
 
 
-def files(named: Sequence[str]) -> list[str]:
-    """The clips that a command line names: files, those below folders, and those that standard input lists.
-
-    Raises:
-        UserError: naming a folder that holds none.
-    """
-    from metaser.corpora.base import audio_files
-
+def named(clips: Sequence[str]) -> list[str]:
+    """What a command line names, with the paths that standard input lists in place of ``-``."""
     found: list[str] = []
-    for name in named:
-        if name == "-":
-            found += [line for line in sys.stdin.read().splitlines() if line.strip()]
-        elif Path(name).is_dir():
-            below = audio_files(Path(name))
-            if not below:
-                raise UserError(f"{name}: holds no WAV or FLAC file")
-            found += [str(Path(name) / one) for one in below]
-        else:
-            found.append(name)
-    return list(dict.fromkeys(found))
+    for name in clips:
+        found += [line for line in sys.stdin.read().splitlines() if line.strip()] if name == "-" else [name]
+    return found
 
 
 def counts(adapted: Model) -> dict[str, int]:
@@ -182,7 +183,8 @@ def summary(adapted: Model, found: dict[str, Estimate], out: Path) -> dict[str, 
         "clips": counts(adapted),
         "new": [name for name in adapted.facts.answers if name not in adapted.facts.classes],
         "estimates": {
-            what: {"accuracy": one.share, "clips": one.clips, "interval": one.interval} for what, one in found.items()
+            what: {"accuracy": one.share, "clips": one.clips, "interval": one.interval, "holds": one.holds}
+            for what, one in found.items()
         },
         "trained": adapted.facts.trained.model_dump(mode="json"),
     }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from metaser.config.base import MOST, Count, Number, Rate, Section
 from metaser.config.data import Features
+
+#: The most inner steps, epochs of training on clips, and combinations of a Gaussian classifier's options: a model file may
+#: come from anybody, and asks for them.
+STEPS, EPOCHS, COMBINATIONS = 10_000, 10_000, 1000
 
 
 class Model(Section):
@@ -58,6 +63,12 @@ class Gaussian(Section):
     unlabelled: Shares = (0.3,)
     fixed: Offsets = (0.0,)
 
+    @model_validator(mode="after")
+    def _countable(self) -> Gaussian:
+        if (count := prod(len(getattr(self, name)) for name in GaussianOptions._fields)) > COMBINATIONS:
+            raise ValueError(f"{count} combinations of options are more than {COMBINATIONS}")
+        return self
+
     def grid(self) -> list[GaussianOptions]:
         """All combinations."""
         return [GaussianOptions(*each) for each in product(*(getattr(self, name) for name in GaussianOptions._fields))]
@@ -72,7 +83,8 @@ class Fit(Section):
         base_lr: Where the learning rate is least.
         max_lr: Where it is largest; it goes up and down linearly between the two (Smith 2017, arXiv 1506.01186).
         cycle: Epochs from one least learning rate to the next.
-        validation: The share of the clips that are held out to stop by; with 0 all are trained on, for all of the epochs.
+        validation: The share of the clips that are held out to stop by; with 0 all are trained on, for all of the epochs. So
+            are they where every class has one clip.
         patience: Epochs without a smaller loss on these after which it ends; the weights are those of the smallest.
         layers: What is trained: ``all`` layers, or the ``dense`` ones, the rest frozen.
         noise: Standard deviation of Gaussian noise that is added to what is trained on, in the features' own units.
@@ -84,7 +96,7 @@ class Fit(Section):
             that the first answers are a Prototypical network's (Triantafillou et al., ICLR 2020, arXiv 1903.03096).
     """
 
-    epochs: Count = 100
+    epochs: Annotated[int, Field(ge=1, le=EPOCHS)] = 100
     batch: Annotated[int, Field(ge=2, le=MOST)] = 64
     base_lr: Rate = 2e-5
     max_lr: Rate = 1e-4
@@ -143,8 +155,8 @@ class Algorithm(Section):
     name: str
     inner_lr: Rate = 0.01
     outer_lr: Rate | None = None
-    steps: Count = 1
-    test_steps: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    steps: Annotated[int, Field(ge=1, le=STEPS)] = 1
+    test_steps: Annotated[int, Field(ge=0, le=STEPS)] | None = None
     first_order: bool = True
     lambda_: Number | None = None
     lambda_ratio: Number | None = None

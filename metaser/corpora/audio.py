@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +18,154 @@ import torch
 import torchaudio
 
 from metaser.errors import UserError
+from metaser.files import open_regular
 
 #: Sample rates in Hz that recordings have; any other is a damaged header.
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 #: The largest term of the two rates' reduced ratio that torchaudio resamples: its kernel grows with the terms' product.
 #: 44100 to 16000 Hz is 441:160, but 24414 to 16000 Hz is 12207:8000, whose kernel takes gigabytes.
 LARGEST_TERM = 2000
-#: Samples of all channels that are decoded at a time, for a header may claim far more than there is; and the most samples
-#: that a clip may have, which is 93 minutes at 48 kHz.
-BLOCK, MOST = 1 << 20, 1 << 28
+#: The most samples that a clip may have: an hour at 44.1 kHz, 640 MB when decoded; and the most channels.
+MOST, CHANNELS = 160_000_000, 64
+#: The most bytes that a clip's file may have: two channels of 4 bytes a sample.
+LARGEST = 8 * MOST
+#: The largest sample whose power is sure to be a number in float32; speech lies between -1 and 1, or is scaled as integers are.
+LOUDEST = 1e15
+#: Samples of all channels that are decoded at a time, for a header may claim far more than there is.
+BLOCK = 1 << 20
+#: What libsndfile says of a file that does not tell its length.
+UNKNOWN = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An open clip.
+
+    Attributes:
+        rate: The sample rate in Hz.
+        blocks: Its samples, block by block, each ``(samples,)`` float32 between -1 and 1, channels averaged.
+    """
+
+    rate: int
+    blocks: Iterator[np.ndarray]
+
+
+def open_clip(path: str | Path) -> BufferedReader:
+    """Opens a clip's file for reading bytes: a regular file, or a link to one, of no more than `LARGEST` bytes.
+
+    Raises:
+        UserError: naming the file, if it is missing, cannot be opened, or is anything else.
+    """
+    try:
+        handle = open_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from None
+    if (size := os.fstat(handle.fileno()).st_size) > LARGEST:
+        handle.close()
+        raise UserError(f"{path}: has {size} bytes, and a clip at most {LARGEST}; cut it into clips")
+    return handle
+
+
+@contextmanager
+def decoded(path: str | Path) -> Iterator[Clip]:
+    """A WAV or FLAC file, decoded block by block; its header is checked before the first.
+
+    Raises:
+        UserError: as `read_samples`, some of it only while the blocks are read.
+    """
+    with open_clip(path) as handle:
+        before = os.fstat(handle.fileno())
+        with readable(path):
+            file = soundfile.SoundFile(handle.fileno(), closefd=False)
+        with file:
+            if is_cut_short(handle):
+                raise truncated(path)
+            check_header(path, file)
+            yield Clip(file.samplerate, blocks(path, file))
+        after = os.fstat(handle.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UserError(f"{path}: changed while it was read; try again")
+
+
+def check_header(path: str | Path, file: soundfile.SoundFile) -> None:
+    """Refuses what no recording has.
+
+    Raises:
+        UserError: naming the file.
+    """
+    rate, channels, length = file.samplerate, file.channels, file.frames
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
+    if channels > CHANNELS:
+        raise UserError(f"{path}: has {channels} channels, more than {CHANNELS}; fetch it anew")
+    if length == UNKNOWN:
+        raise UserError(f"{path}: does not say how long it is; write it anew as WAV or FLAC")
+    if length > MOST:
+        raise UserError(
+            f"{path}: is {length / rate / 60:.0f} minutes long, {length} samples, and a clip has {MOST} at most, "
+            f"{MOST / rate / 60:.0f} minutes at {rate} Hz; cut it into clips"
+        )
+
+
+def blocks(path: str | Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """The blocks of a `Clip`.
+
+    Raises:
+        UserError: naming the file, if it cannot be decoded, has fewer samples than its header says, none, or some that
+            are not finite.
+    """
+    found, size = 0, max(1, BLOCK // file.channels)
+    while found < file.frames:
+        with readable(path):
+            block = file.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            raise truncated(path)
+        found += len(block)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise UserError(f"{path}: holds NaN or infinite samples; remove it or fetch it anew")
+        if (peak := np.abs(mono).max()) > LOUDEST:
+            raise UserError(f"{path}: holds samples up to {peak:.3g}; scale them to between -1 and 1")
+        yield mono
+    if not found:
+        raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Turns what libsndfile raises into one line.
+
+    Raises:
+        UserError: naming the file.
+    """
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise unreadable(path, getattr(error, "error_string", "") or str(error)) from None
+
+
+def unreadable(path: str | Path, reason: str) -> UserError:
+    """The error of a file that cannot be decoded."""
+    reason = " ".join(reason.split()).rstrip(".")
+    return UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file")
+
+
+def truncated(path: str | Path) -> UserError:
+    """The error of a file that holds less than its header says."""
+    return UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
+
+
+def is_cut_short(handle: BufferedReader) -> bool:
+    """Whether a WAV file is shorter than its RIFF header says; libsndfile would read what is there and be silent.
+
+    Sizes near the field's limit are what encoders write that do not know the length beforehand: they say nothing.
+    """
+    header = os.pread(handle.fileno(), 8, 0)
+    size = int.from_bytes(header[4:8], "little")
+    return header[:4] == b"RIFF" and size < 0x7FFF0000 and os.fstat(handle.fileno()).st_size < size + 8
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
@@ -32,56 +175,18 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
         The samples, ``(samples,)`` float32 between -1 and 1, channels averaged; and the sample rate in Hz.
 
     Raises:
-        UserError: naming the file, if it is missing, unreadable, empty, has a sample rate that no recording has, or
-            holds NaN or infinite samples.
+        UserError: naming the file, if it is missing, no regular file, unreadable, truncated, empty, longer than `MOST`,
+            changed meanwhile, has a sample rate or so many channels as no recording has, or holds NaN or infinite samples.
     """
-    name = os.fsencode(path)  # soundfile cannot encode the text of a name that is not UTF-8
-    try:
-        cut_short = is_cut_short(path)  # first, for it says why a file cannot be opened; libsndfile does not
-        samples, rate, claimed = decode(name)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
-        reason = reason.removeprefix(f"Error opening {name!r}: ").rstrip(".")
-        raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
-    if cut_short or len(samples) < claimed:
-        raise UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
-    if len(samples) > MOST:
-        raise UserError(f"{path}: is longer than {MOST} samples; cut it into clips")
-    if len(samples) == 0:
-        raise UserError(f"{path}: holds no samples; remove it or fetch it anew")
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path}: holds NaN or infinite samples; remove it or fetch it anew")
-    return samples, rate
-
-
-def decode(name: bytes) -> tuple[np.ndarray, int, int]:
-    """A file's samples as `read_samples` gives them, up to one block more than `MOST`; its rate; the samples it claims.
-
-    Raises:
-        soundfile.SoundFileError: if it cannot be decoded.
-    """
-    with soundfile.SoundFile(name) as file:
-        blocks, found, size = [np.zeros(0, np.float32)], 0, max(1, BLOCK // file.channels)
-        with np.errstate(over="ignore", invalid="ignore"):  # `read_samples` tells what is not finite
-            while found <= MOST and len(block := file.read(size, dtype="float32", always_2d=True)):
-                blocks.append(block.mean(axis=1))
-                found += len(block)
-        return np.concatenate(blocks), file.samplerate, min(file.frames, MOST)
-
-
-def is_cut_short(path: str | Path) -> bool:
-    """Whether a WAV file is shorter than its RIFF header says; libsndfile would read what is there and be silent.
-
-    Sizes near the field's limit are what encoders write that do not know the length beforehand: they say nothing.
-    """
-    with open(path, "rb") as handle:
-        header = handle.read(8)
-    size = int.from_bytes(header[4:8], "little")
-    return header[:4] == b"RIFF" and size < 0x7FFF0000 and os.path.getsize(path) < size + 8
+    with decoded(path) as clip:
+        parts = list(clip.blocks)
+    samples, done = np.empty(sum(map(len, parts)), np.float32), 0
+    parts.reverse()
+    while parts:  # each is freed once it is copied, so that a long clip is not in memory twice
+        part = parts.pop()
+        samples[done : done + len(part)] = part
+        done += len(part)
+    return samples, clip.rate
 
 
 def read_waveform(path: str | Path, rate: int) -> torch.Tensor:

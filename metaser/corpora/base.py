@@ -257,7 +257,16 @@ def files_below(folder: Path, extensions: Collection[str]) -> list[PurePosixPath
     Raises:
         UserError: if a folder cannot be read.
     """
-    found, seen = [], set()
+    return sorted_out(folder, extensions)[0]
+
+
+def sorted_out(folder: Path, extensions: Collection[str]) -> tuple[list[PurePosixPath], list[PurePosixPath]]:
+    """What `files_below` finds, and what it leaves out: files, and hidden folders as a whole.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+    found, left_out, seen = list[PurePosixPath](), list[PurePosixPath](), set[tuple[int, int]]()
     pending, linked = [os.fspath(folder)], list[str]()
     while pending or linked:  # no recursion, for folders may lie deeper than Python recurses
         here = pending.pop() if pending else linked.pop(0)  # links last
@@ -269,16 +278,21 @@ def files_below(folder: Path, extensions: Collection[str]) -> list[PurePosixPath
         if (status.st_dev, status.st_ino) in seen:  # so that links in a circle end
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders = [entry for entry in entries if is_folder(entry) and not entry.name.startswith((".", "__MACOSX"))]
-        linked += [entry.path for entry in folders if entry.is_symlink()]
-        pending += [entry.path for entry in reversed(folders) if not entry.is_symlink()]
+        below = []
         for entry in entries:
-            extension = os.path.splitext(entry.name)[1].lower()
-            if entry.name.startswith(".") or extension not in extensions or is_folder(entry):
+            relative = PurePosixPath(os.path.relpath(entry.path, folder))
+            if is_folder(entry):
+                if entry.name.startswith((".", "__MACOSX")):
+                    left_out.append(relative)
+                else:
+                    below.append(entry)
                 continue
-            if os.path.isfile(entry.path) or not os.path.exists(entry.path):
-                found.append(PurePosixPath(os.path.relpath(entry.path, folder)))
-    return sorted(found)
+            wanted = os.path.splitext(entry.name)[1].lower() in extensions and not entry.name.startswith(".")
+            there = os.path.isfile(entry.path) or not os.path.exists(entry.path)
+            (found if wanted and there else left_out).append(relative)
+        linked += [entry.path for entry in below if entry.is_symlink()]
+        pending += [entry.path for entry in reversed(below) if not entry.is_symlink()]
+    return sorted(found), sorted(left_out)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -85,8 +85,13 @@ def fetch(corpus: Corpus, root: Path) -> Path:
             raise UserError(f"corpus {corpus.name}: {taken} is there already; move it away")
         unpacked, archives = work / "unpacked", []
         shutil.rmtree(unpacked, ignore_errors=True)  # a killed run's
+        if unpacked.is_symlink():  # which is not followed
+            unpacked.unlink()
         print(f"{corpus.name}: {corpus.title}, {corpus.licence}", flush=True)
         for item in corpus.downloads:
+            if item.url.startswith("http:") and not item.checksum:
+                print(f"{corpus.name}: {item.file} comes over plain http and without a published checksum, so a change on the "
+                      f"way would not be noticed; only the names and the number of its clips are checked", flush=True)  # fmt: skip
             print(f"{corpus.name}: fetching {item.url}", flush=True)
             try:
                 with progress(f"fetching {corpus.name} ({item.file})", item.size) as update:
@@ -130,7 +135,7 @@ def alone(work: Path) -> Iterator[Path]:
     """
     try:
         work.mkdir(exist_ok=True)
-        handle = os.open(work, os.O_RDONLY)
+        handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise UnwritableError(f"cannot write {work} ({error.strerror})") from None
     try:

@@ -1,21 +1,32 @@
-"""A user's own clips: a tree ``speaker/emotion/*.wav`` (the speaker is optional), or a CSV file that lists them."""
+"""A user's own clips: a tree ``speaker/emotion/*.wav`` (the speaker is optional), or a CSV file that lists them.
+
+WAV, FLAC, AIFF, MP3, Ogg Vorbis and Opus, so far as libsndfile decodes them.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import EMOTIONS, Corpus, Progress, Scan, Utterance
-from metaser.errors import UserError
+from metaser.corpora.base import EMOTIONS, Corpus, Progress, Scan, Utterance, sorted_out
+from metaser.errors import UserError, plain
 from metaser.files import readable_folder
+from metaser.progress import say
 
 SYNONYMS = {
     "afraid": "fear", "angry": "anger", "bored": "boredom", "disgusted": "disgust", "excited": "excitement",
     "fearful": "fear", "frustrated": "frustration", "happy": "happiness", "joy": "happiness", "joyful": "happiness",
     "pleasant_surprise": "surprise", "ps": "surprise", "sad": "sadness", "scared": "fear", "surprised": "surprise",
 }  # fmt: skip
+#: File extension → libsndfile's format, of what a user's own clips may be.
+FORMATS = {
+    ".wav": "WAV", ".flac": "FLAC", ".aif": "AIFF", ".aiff": "AIFF", ".mp3": "MP3", ".oga": "OGG", ".ogg": "OGG", ".opus": "OGG",
+}  # fmt: skip
+#: Files that are left out and named, before they are only counted.
+NAMED = 3
 GENDERS = {"f": "f", "female": "f", "m": "m", "male": "m", "": ""}
 REQUIRED = ("path", "emotion")
 OPTIONAL = ("speaker", "language", "gender", "text")
@@ -82,7 +93,8 @@ class Folder(Corpus):
         """
         if os.path.isfile(folder):
             return self.build(folder.parent, sorted(self.rows(folder), key=lambda row: str(row[0])))
-        return super().scan(readable_folder(folder, f"corpus {self.name}"))
+        files = clips_below(readable_folder(folder, f"corpus {self.name}"))
+        return self.build(folder, ((relative, self.parse(relative)) for relative in files))
 
     def rows(self, file: Path) -> Iterator[tuple[PurePosixPath, Utterance]]:
         """The clips that a CSV file lists, in its order.
@@ -114,6 +126,32 @@ class Folder(Corpus):
                     language=row["language"] or self.language,
                 ),
             )
+
+
+def clips_below(folder: Path) -> list[PurePosixPath]:
+    """The clips below a user's folder, as `metaser.corpora.base.files_below` finds them, in any format that libsndfile decodes.
+
+    Every other file is counted, and the first ones named, on standard error.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+    formats = decodable()
+    found, left_out = sorted_out(folder, formats)
+    if left_out:
+        named = ", ".join(plain(str(path)) for path in left_out[:NAMED])
+        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+        say(f"{plain(str(folder))}: skipped {len(left_out)} that are hidden or not {', '.join(formats)}: {named}{more}")
+    return found
+
+
+@cache
+def decodable() -> tuple[str, ...]:
+    """The extensions of `FORMATS` that the installed libsndfile decodes."""
+    import soundfile  # only here, for tables are read without it
+
+    known = soundfile.available_formats()
+    return tuple(extension for extension, name in FORMATS.items() if name in known)
 
 
 def read_csv(file: Path) -> Iterator[tuple[int, dict[str, str]]]:

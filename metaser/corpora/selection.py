@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from metaser import config
-from metaser.corpora import find
+from metaser.corpora import CORPORA, find
 from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
 from metaser.errors import UserError
@@ -78,7 +78,7 @@ def corpus_of(entry: str | config.CustomCorpus) -> Corpus:
 
 
 def select(
-    settings: config.Data, tasks: config.Tasks, root: Path | None, progress: Progress | None = None
+    settings: config.Data, tasks: config.Tasks, root: Path | None, progress: Progress | None = None, fewest: int = 2
 ) -> Selection:
     """The table of clips that the settings ask for.
 
@@ -87,9 +87,11 @@ def select(
         tasks: Domain and fixed classes.
         root: The data root, or None.
         progress: Called with (clips made, clips to make) while a generated corpus is made.
+        fewest: Domains that must be there.
 
     Raises:
-        UserError: if a corpus is missing or unreadable, or a fixed class has no clips anywhere.
+        UserError: if a corpus is missing or unreadable, if there are too few domains, or a fixed class has no clips
+            anywhere.
     """
     name, folders, absent = choose(settings, root, progress)
     synthetic = all(corpus.generated for corpus in folders)
@@ -101,12 +103,20 @@ def select(
     table = table[table["emotion"].isin({*settings.emotions, *tasks.fixed} - left_out)]
     table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])
     domains = tuple(sorted(table["domain"].unique()))
-    if len(domains) < 2:
-        raise UserError(f"collection {name}: only {', '.join(domains) or 'nothing'} is there; leaving one "
-                        f"{tasks.domain} out needs two at least")  # fmt: skip
+    if not domains:
+        raise UserError(
+            f"collection {name}: no clip is of {', '.join(settings.emotions or tasks.fixed) or 'any class'}"
+        )
+    if len(domains) < fewest:
+        raise UserError(
+            f"collection {name}: only {domains[0]} is there; leaving one {tasks.domain} out needs two at least"
+        )
     present = {corpus.name for corpus in folders}
-    shared = [shared_class(label, settings.collections[name], present, root, progress)
-              for label in tasks.fixed if not has_class(table, label)]  # fmt: skip
+    lacking = [label for label in tasks.fixed if not has_class(table, label)]
+    shared = [shared_class(label, settings.collections[name], present, root, progress) for label in lacking]
+    for label, clips in zip(lacking, shared, strict=True):
+        if clips.empty:
+            raise UserError(unlent(label, name, settings.collections[name], table, tasks.fixed))
     table = pd.concat([table, *(clips.assign(domain=SHARED) for clips in shared)], ignore_index=True)
     return Selection(name, "synthetic" if synthetic else "real", table, domains, titles(table, domains), absent)
 
@@ -120,29 +130,46 @@ def has_class(table: pd.DataFrame, label: str) -> bool:
 def shared_class(
     label: str, collection: config.Collection, present: set[str], root: Path | None, progress: Progress | None
 ) -> pd.DataFrame:
-    """Clips of a fixed class that the collection's corpora do not have: generated silence, or borrowed neutral.
+    """Clips of a fixed class that not all of the collection's corpora have: generated silence, or borrowed neutral; empty if none.
 
     A corpus of the collection itself lends nothing: its clips would train one language and test another.
-
-    Raises:
-        UserError: naming the class and the corpora that could lend it, if none is there.
     """
     lenders: Sequence[str] = ("silence",) if label == "silence" else collection.neutral
     for lender in (find(name) for name in lenders if name not in present):
         folder = lender.locate(root, progress)
         if folder is not None:
             table = lender.table(folder)
-            return table[table["emotion"] == label]
-    raise UserError(f"fixed class {label}: the corpora do not have it for every language, and none outside the "
-                    f"collection that could lend it is there ({', '.join(lenders) or 'no lender is configured'})")  # fmt: skip
+            if (table["emotion"] == label).any():
+                return table[table["emotion"] == label]
+    return pd.DataFrame()
+
+
+def unlent(label: str, name: str, collection: config.Collection, table: pd.DataFrame, fixed: Sequence[str]) -> str:
+    """Why a fixed class has no clips, and what to set.
+
+    Args:
+        label: The class.
+        name: The collection's name.
+        collection: The collection.
+        table: Its clips.
+        fixed: All fixed classes.
+    """
+    without = sorted(set(table["domain"]) - set(table.loc[table["emotion"] == label, "domain"]))
+    rest = f"tasks.fixed=[{', '.join(other for other in fixed if other != label)}]"
+    key = f"data.collections.{name}.neutral"
+    lenders = (f"and no corpus that {key} names ({', '.join(collection.neutral)}) is there to lend some" if collection.neutral
+               else f"and {key} names no corpus outside the collection to lend some")  # fmt: skip
+    return f"fixed class {label}: {', '.join(without)} has no clip of it, {lenders}; name one there, or set {rest}"
 
 
 def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
     """Domain → its language's name with the corpora that stand for it."""
     names = {}
     for domain in domains:
-        corpora = sorted(table.loc[table["domain"] == domain, "corpus"].unique())
-        names[domain] = f"{LANGUAGES.get(domain, domain)} ({', '.join(corpus.upper() for corpus in corpora)})"
+        here = table[table["domain"] == domain]
+        languages = [LANGUAGES.get(code, code) for code in sorted(here["language"].unique())]
+        corpora = [name.upper() for name in sorted(here["corpus"].unique())]
+        names[domain] = f"{' and '.join(languages)} ({', '.join(corpora)})"
     return names
 
 
@@ -152,12 +179,20 @@ def announce(selection: Selection, root: Path | None) -> None:
         say(f"using {selection.collection}, which need no fetching and are not the paper's")
         return
     if selection.kind == "synthetic":
-        why = "as asked" if root else "since METASER_DATA is not set"
-        say(f"using the built-in SYNTHETIC corpus, {why}; the numbers say nothing about speech")
+        why = "" if root else ", since METASER_DATA is not set"
+        say(f"using the built-in SYNTHETIC corpus{why}; the numbers say nothing about speech")
         return
     found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} {selection.unit}"
                       for domain, title in selection.titles.items())  # fmt: skip
     what = "real speech, collection" if selection.unit == "clips" else selection.unit
     say(f"{what} {selection.collection}: {found}")
     if selection.absent:
-        say(f"not there and left out: {', '.join(selection.absent)}")
+        free = [name for name in selection.absent if name in CORPORA and CORPORA[name].downloads]
+        how = [f"`metaser data fetch {' '.join(free)}` gets {'them' if len(free) > 1 else 'it'}"] if free else []
+        if len(free) < len(selection.absent):
+            how.append(
+                "`metaser data list` says where to get the others"
+                if free
+                else "`metaser data list` says where to get them"
+            )
+        say(f"not there and left out: {', '.join(selection.absent)} ({'; '.join(how)})")

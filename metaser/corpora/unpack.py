@@ -58,7 +58,7 @@ def unpack(
 
     Args:
         archive: A ZIP file.
-        folder: Where to; nothing is overwritten.
+        folder: Where to; nothing is overwritten, and no link below it is followed.
         flat: Whether clips may lie in ``folder`` itself. A folder that all files share is left out, but for the one that
             holds clips when this is False: ``wav/03a01Fa.wav`` stays as it is.
         members: The most that it may have.
@@ -85,7 +85,7 @@ def unpack(
             for done, member in enumerate(found, 1):
                 place = places.get(member)
                 with file.open(member) as source:
-                    most -= poured(chunks(source), member, folder / place if place else None, most)
+                    most -= poured(chunks(source), member, folder, place, most)
                 if progress:
                     progress(done, len(found))
             return [folder / place for place in places.values()]
@@ -160,8 +160,10 @@ def chunks(source: IO[bytes]) -> Iterator[bytes]:
         raise zipfile.BadZipFile(first_line(error)) from None
 
 
-def poured(content: Iterator[bytes], member: zipfile.ZipInfo, path: Path | None, most: int) -> int:
-    """Reads a member to its end, and so to its checksum, and writes it where it has a path; its bytes.
+def poured(
+    content: Iterator[bytes], member: zipfile.ZipInfo, folder: Path, place: PurePosixPath | None, most: int
+) -> int:
+    """Reads a member to its end, and so to its checksum, and writes it where it has a place below the folder; its bytes.
 
     Raises:
         zipfile.BadZipFile: if it holds more than ``most`` bytes, or not as many as its header says.
@@ -170,17 +172,38 @@ def poured(content: Iterator[bytes], member: zipfile.ZipInfo, path: Path | None,
     count = 0
     try:
         with contextlib.ExitStack() as stack:
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                target = stack.enter_context(open(path, "xb"))
+            target = stack.enter_context(created(folder, place)) if place else None
             for chunk in content:
                 count += len(chunk)
                 if count > most:
                     raise zipfile.BadZipFile("it holds more than a corpus has")
-                if path:
+                if target:
                     target.write(chunk)
     except OSError as error:
-        raise UnwritableError(f"cannot write {path} ({error.strerror or error})") from None
+        raise UnwritableError(f"cannot write {folder / (place or '')} ({error.strerror or error})") from None
     if count != member.file_size:
         raise zipfile.BadZipFile(f"its member {shown(member.orig_filename)} has {count} of {member.file_size} bytes")
     return count
+
+
+def created(folder: Path, place: PurePosixPath) -> IO[bytes]:
+    """Makes a file below a folder, and the folders on its way; links that are there already are not followed.
+
+    Raises:
+        OSError: if it is there, or cannot be made; if a link is on its way.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in place.parent.parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=here)
+            try:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            except NotADirectoryError as error:
+                raise OSError(error.errno, f"{shown(part)} is a link or no folder") from None
+            os.close(here)
+            here = below
+        return open(place.name, "xb", opener=lambda name, flags: os.open(name, flags, 0o666, dir_fd=here))
+    finally:
+        os.close(here)

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from metaser.corpora import CORPORA
-from metaser.corpora.audio import read_samples
+from metaser.corpora.audio import decoded
 from metaser.corpora.base import Corpus, Progress
 from metaser.corpora.overlap import overlaps
 from metaser.errors import UserError
@@ -163,14 +165,18 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
 
 
 def decode(path: Path) -> Clip:
-    """Reads one clip."""
+    """Reads one clip, block by block: a long one takes no more memory than a short one."""
+    digest, low, high = hashlib.sha256(), np.inf, -np.inf
     try:
-        samples, rate = read_samples(path)
+        with decoded(path) as clip:
+            for block in clip.blocks:
+                digest.update(block.data)
+                low, high = min(low, block.min()), max(high, block.max())
     except UserError as error:
         return Clip(path, str(error).removeprefix(f"{path}: "))
-    if samples.min() == samples.max():
+    if low == high:
         return Clip(path, "holds only silence; remove it or fetch it anew")
-    return Clip(path, "", rate, hashlib.sha256(samples.tobytes()).digest())
+    return Clip(path, "", clip.rate, digest.digest())
 
 
 def is_known(corpus: Corpus, paths: tuple[Path, ...]) -> bool:

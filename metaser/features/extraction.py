@@ -1,40 +1,43 @@
-"""A table of utterances → one array of features, computed once, in parallel, and cached as one safetensors file.
-
-The cache's key is made of the contents of all files, in order, and of the recipe: a changed file is noticed even under
-its old name, and moving a corpus costs nothing.
-"""
+"""A table of utterances → one array of features: all clips checked first, then each computed once, in parallel, and cached."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from metaser.corpora.audio import read_samples, read_waveform
+from metaser.corpora.audio import decoded, open_clip, read_waveform
 from metaser.errors import UserError
-from metaser.features import encoder
+from metaser.features import storage
+from metaser.features.cache import Cache
 from metaser.features.clip import checked
-from metaser.features.recipes import Encoder, Recipe
-from metaser.files import cache_folder, replacing
+from metaser.features.recipes import Recipe
 from metaser.parallel import available_cores
 
-#: Part of the cache's key; goes up whenever the same recipe would give other numbers than before.
-FORMAT = 1
+#: The most clips that one message names.
+NAMED = 10
+
+#: Clips that are handed to the threads at a time.
+BATCH = 1024
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class FeatureSet:
     """The features of a table's utterances, row by row.
+
+    An array of 256 MiB or more lies in a file without a name, which is mapped into memory (`metaser.features.storage`). A
+    forked process shares it. Any other process should call `extract` again rather than be sent the array: from the cache that
+    takes well under a second for some thousand clips, and gives the same bits.
 
     Attributes:
         x: ``(utterances, coefficients, frames)`` float32; 0 in padding frames.
@@ -59,32 +62,83 @@ def extract(
 ) -> FeatureSet:
     """The features of all utterances of a table, from the cache where they were computed before.
 
+    Before anything is computed, every clip that is not in the cache is decoded and checked. Each clip's features are in the
+    cache as soon as they are computed, so that work that is stopped goes on where it was.
+
     Args:
         table: One row per utterance; ``path`` is where its clip lies.
         recipe: What to compute.
-        progress: Called with the utterances done and their total, after each one; once when they come from the cache.
+        progress: Called with the clips computed and those to compute, after each one; once with the table's length when all
+            come from the cache. Clips with the same contents count once.
         workers: Threads; None for one per core. The result does not depend on it.
 
     Returns:
         ``x`` is ``(utterances, coefficients, frames)``, in the table's order.
 
     Raises:
-        UserError: if the table has no rows, a clip is missing, unreadable, empty or not finite (naming the file), or
-            the cache cannot be written. Nothing is left in the cache then.
+        UserError: if the table has no rows; if clips are missing, no regular files, unreadable, empty, too long or not finite
+            (naming all of them, or the first `NAMED`); or if the cache cannot be written.
     """
     paths = [str(path) for path in table["path"]]
     if not paths:
         raise UserError("no utterances to extract features from; choose a corpus or a filter that leaves some")
     with threads(workers) as pool:
-        key = _key(pool, paths, recipe)
-        cache = cache_folder("features") / f"{key}.safetensors"
-        found = _load(cache, (len(paths), *recipe.shape))
-        if found is None:
-            found = _compute_all(pool, paths, recipe, progress)
-            _save(cache, *found, recipe)
-        elif progress:
+        cache, files = Cache(recipe), list(dict.fromkeys(paths))
+        clips, faults = digests(pool, files)
+        array = Array([clips.get(path, b"") for path in paths], recipe.shape)
+
+        def load(path: str) -> bool:
+            frames = cache.read(clips[path])
+            if frames is not None:
+                array.put(clips[path], frames)
+            return frames is not None
+
+        def compute(path: str) -> None:
+            features, valid = checked(read_waveform(path, recipe.rate), recipe, path)
+            frames = features[:, :valid].numpy()
+            cache.write(clips[path], frames)
+            array.put(clips[path], frames)
+
+        known = list({clip: path for path, clip in clips.items()}.values())
+        found = {clips[path] for path, there in zip(known, in_order(pool, load, known), strict=True) if there}
+        left = [path for path, clip in clips.items() if clip not in found]
+        faults |= {path: error for path, error in zip(left, in_order(pool, fault, left), strict=True) if error}
+        if faults:
+            raise together([faults[path] for path in files if path in faults])
+        left = [path for path in known if clips[path] not in found]
+        for done, _ in enumerate(in_order(pool, compute, left), start=1):
+            if progress:
+                progress(done, len(left))
+        if progress and not left:
             progress(len(paths), len(paths))
-    return FeatureSet(*found, table.reset_index(drop=True), recipe.name, key)
+    digest = cache.digest(clips[path] for path in paths)
+    return FeatureSet(array.x, array.lengths, table.reset_index(drop=True), recipe.name, digest)
+
+
+class Array:
+    """The array that clips' features are put into.
+
+    Args:
+        clips: The SHA-256 of each row's contents.
+        shape: ``(coefficients, frames)``.
+
+    Attributes:
+        x: ``(rows, coefficients, frames)`` float32.
+        lengths: ``(rows,)``, valid frames.
+    """
+
+    def __init__(self, clips: Sequence[bytes], shape: tuple[int, int]) -> None:
+        self.x, self.lengths = storage.zeros(len(clips), *shape), torch.zeros(len(clips), dtype=torch.int64)
+        self._values, self._used = self.x.numpy(), storage.releasing(self.x)
+        self._rows: dict[bytes, list[int]] = {}
+        for row, clip in enumerate(clips):
+            self._rows.setdefault(clip, []).append(row)
+
+    def put(self, clip: bytes, frames: np.ndarray) -> None:
+        """Fills the rows of a clip with its valid frames ``(coefficients, valid)``."""
+        rows, valid = self._rows[clip], frames.shape[1]
+        self._values[rows, :, :valid], self.lengths[rows] = frames, valid
+        self._used(len(rows))
 
 
 @contextmanager
@@ -103,62 +157,48 @@ def threads(workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _key(pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe) -> str:
-    """The name of the cache's file for these contents and this recipe."""
-    key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
-    if isinstance(recipe, Encoder):
-        key.update(encoder.identity(recipe))
-    for digest in pool.map(_digest, paths):
-        key.update(digest)
-    return key.hexdigest()
+def in_order(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """``map(function, items)`` by a pool, which is given `BATCH` of them at a time: each takes a kilobyte while it waits."""
+    for start in range(0, len(items), BATCH):
+        yield from pool.map(function, items[start : start + BATCH])
 
 
-def _digest(path: str) -> bytes:
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").digest()
-    except OSError as error:
-        read_samples(path)  # says what is wrong, as everywhere
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+def digests(pool: ThreadPoolExecutor, files: Sequence[str]) -> tuple[dict[str, bytes], dict[str, UserError]]:
+    """By file the SHA-256 of its contents, or why it cannot be read."""
 
-
-def _compute_all(
-    pool: ThreadPoolExecutor, paths: list[str], recipe: Recipe, progress: Callable[[int, int], None] | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``(utterances, coefficients, frames)`` and ``(utterances,)``; each worker fills its own rows."""
-    x = torch.empty(len(paths), *recipe.shape, dtype=torch.float32)
-    lengths = torch.empty(len(paths), dtype=torch.int64)
-
-    def fill(row: int) -> None:
-        x[row], lengths[row] = checked(read_waveform(paths[row], recipe.rate), recipe, paths[row])
-
-    for done, _ in enumerate(pool.map(fill, range(len(paths))), start=1):
-        if progress:
-            progress(done, len(paths))
-    return x, lengths
-
-
-def _save(path: Path, x: torch.Tensor, lengths: torch.Tensor, recipe: Recipe) -> None:
-    notes = {"checksum": _checksum(x, lengths), "recipe": json.dumps(asdict(recipe))}
-    with replacing(path) as temporary:
+    def digest(path: str) -> bytes | UserError:
         try:
-            save_file({"x": x, "lengths": lengths}, temporary, metadata=notes)
-        except SafetensorError as error:  # how a full disk shows itself here
-            raise OSError(str(error)) from None
+            with open_clip(path) as handle:
+                return hashlib.file_digest(handle, "sha256").digest()
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"{path}: cannot be read ({error.strerror})")
+
+    clips: dict[str, bytes] = {}
+    faults: dict[str, UserError] = {}
+    for path, found in zip(files, in_order(pool, digest, files), strict=True):
+        if isinstance(found, UserError):
+            faults[path] = found
+        else:
+            clips[path] = found
+    return clips, faults
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """What `_save` wrote, or None when there is nothing, or nothing whole."""
+def fault(path: str) -> UserError | None:
+    """Why a clip cannot be used; None where nothing is wrong with it."""
     try:
-        with safe_open(path, framework="pt") as file:
-            # Copies: what the file holds later is then nobody's concern.
-            x, lengths = file.get_tensor("x").clone(), file.get_tensor("lengths").clone()
-            checksum = (file.metadata() or {}).get("checksum")
-    except (OSError, SafetensorError):
-        return None
-    whole = tuple(x.shape) == shape and len(lengths) == shape[0] and checksum == _checksum(x, lengths)
-    return (x, lengths) if whole else None
+        with decoded(path) as clip:
+            for _ in clip.blocks:
+                pass
+    except UserError as error:
+        return error
+    return None
 
 
-def _checksum(x: torch.Tensor, lengths: torch.Tensor) -> str:
-    return f"{zlib.crc32(lengths.numpy().data, zlib.crc32(x.numpy().data)):08x}"
+def together(faults: Sequence[UserError]) -> UserError:
+    """What is wrong with clips as one error, which names the first `NAMED` of them."""
+    if len(faults) == 1:
+        return faults[0]
+    rest = [f"and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+    return UserError(f"{len(faults)} clips cannot be used: {'; '.join([*map(str, faults[:NAMED]), *rest])}")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from metaser.errors import UserError, nearest
+from metaser.features import storage
 from metaser.features.extraction import FeatureSet
 
 #: What `normalise` knows.
 NORMALISATIONS = ("none", "utterance", "speaker", "language", "support")
+
+#: Rows of some clips, their values ``(clips, coefficients, frames)`` as float64, and which of these count: valid and finite ones.
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 #: The emotion of clips in which nobody speaks.
 SILENCE = "silence"
@@ -55,7 +60,7 @@ def normalise(features: FeatureSet, how: str) -> FeatureSet:
 def normalise_by(
     x: torch.Tensor, lengths: torch.Tensor, groups: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> torch.Tensor:
-    """Clips brought to z-scores, some by some.
+    """Clips brought to z-scores, some by some; a chunk of them is in memory at a time (`metaser.features.storage`).
 
     Args:
         x: ``(clips, coefficients, frames)``; it is left as it is.
@@ -63,12 +68,21 @@ def normalise_by(
         groups: Rows of clips, and the rows that lend them their mean and deviation; of two groups with a clip the later counts.
     """
     # NumPy rather than torch: the same bits whatever torch's number of threads, and no threads for such small sums.
-    values, valid = x.numpy(), np.arange(x.shape[2]) < lengths.numpy()[:, None]
-    normalised = np.zeros_like(values)
+    values, valid, normalised = x.numpy(), lengths.numpy(), storage.zeros(*x.shape)
+    size, used, scores = storage.rows_of_a_chunk(x), storage.releasing(x, normalised), normalised.numpy()
+
+    def chunks(rows: np.ndarray) -> Iterator[Chunk]:
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            numbers = values[part].astype(np.float64)
+            yield part, numbers, np.isfinite(numbers) & (np.arange(x.shape[2]) < valid[part, None])[:, None]
+            used(len(part))
+
     for rows, lenders in groups:
-        mean, deviation = _moments(values[lenders], valid[lenders])
-        normalised[rows] = np.where(np.isfinite(deviation), _centred(values[rows], valid[rows], mean) / deviation, 0)
-    return torch.from_numpy(normalised)
+        mean, deviation = _moments(partial(chunks, lenders))
+        for part, numbers, counting in chunks(rows):
+            scores[part] = np.where(np.isfinite(deviation), np.where(counting, numbers - mean, 0) / deviation, 0)
+    return normalised
 
 
 def _groups(features: FeatureSet, by_speaker: bool) -> Iterator[np.ndarray]:
@@ -82,20 +96,19 @@ def _groups(features: FeatureSet, by_speaker: bool) -> Iterator[np.ndarray]:
         yield np.asarray(rows)
 
 
-def _moments(x: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation ``(1, coefficients, 1)`` of what is valid of ``(utterances, coefficients, frames)``.
+def _moments(chunks: Callable[[], Iterator[Chunk]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation ``(1, coefficients, 1)`` of what counts of some clips, which ``chunks`` goes through.
 
     The deviation is infinite where a coefficient does not vary. In float64: the variance of one far from 0 would drown in float32.
     """
-    used = valid[:, None, :] & np.isfinite(x)
-    count = np.maximum(used.sum(axis=(0, 2), keepdims=True), 1)
-    # NumPy 1 would let a float64 zero stay in float32.
-    mean = np.where(used, x.astype(np.float64), 0.0).sum(axis=(0, 2), keepdims=True) / count
-    deviation = np.sqrt(np.square(_centred(x, valid, mean)).sum(axis=(0, 2), keepdims=True) / count)
+    count, total, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    for _, numbers, counting in chunks():
+        count = count + counting.sum(axis=(0, 2), keepdims=True)
+        total = total + np.where(counting, numbers, 0).sum(axis=(0, 2), keepdims=True)
+    count = np.maximum(count, 1)
+    mean = total / count
+    for _, numbers, counting in chunks():
+        squares = squares + np.square(np.where(counting, numbers - mean, 0)).sum(axis=(0, 2), keepdims=True)
+    deviation = np.sqrt(squares / count)
     constant = deviation <= np.abs(mean) * np.finfo(np.float32).eps  # only rounding is left
     return mean, np.where(constant, np.inf, deviation)
-
-
-def _centred(x: np.ndarray, valid: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Values less the mean, 0 where they are not valid or not finite."""
-    return np.where(valid[:, None, :] & np.isfinite(x), x.astype(np.float64) - mean, 0)

@@ -13,6 +13,7 @@ import pandas as pd
 from metaser.config import Experiment
 from metaser.errors import UserError, first_line
 from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
+from metaser.spreadsheet import unguarded
 
 #: The columns that are text, and those that are numbers, wherever they are; others hold what they hold.
 TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",
@@ -136,8 +137,8 @@ def read_results(path: Path, columns: Sequence[str] = KEYS) -> pd.DataFrame:
     """
     try:
         names = pd.read_csv(path, nrows=0).columns
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False,
-                            na_values={name: ["", "nan"] for name in names if name not in TEXT})  # fmt: skip
+        frame = unguarded(pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False,
+                                      na_values={name: ["", "nan"] for name in names if name not in TEXT}))  # fmt: skip
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: cannot be read as results ({first_line(error)})") from None
     for column in columns:

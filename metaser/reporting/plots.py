@@ -18,12 +18,21 @@ from metaser.files import replacing
 #: Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+#: Metrics that are no shares; all others lie between 0 and 1.
+UNBOUNDED = ("loss",)
+
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG without a date, so that equal plots are equal files, and closes the figure."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": "metaser"})
     plt.close(figure)
+
+
+def limits(mean: pd.Series, half_width: pd.Series, metric: str) -> tuple[pd.Series, pd.Series]:
+    """Both ends of an interval; within 0 and 1 where the metric is a share, which Student's t does not know."""
+    low, high = mean - half_width, mean + half_width
+    return (low, high) if metric in UNBOUNDED else (low.clip(0, 1), high.clip(0, 1))
 
 
 def heading(title: str, protocol: str) -> str:
@@ -106,7 +115,8 @@ def bars(
             for number, (algorithm, name) in enumerate(names.items()):
                 chosen = rows[rows["algorithm"] == algorithm].set_index("target").reindex(list(titles))
                 at = np.arange(len(titles)) + (number - (len(names) - 1) / 2) * width
-                axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * chosen["ci95"], capsize=2, label=name,
+                ends = np.abs(np.array(limits(chosen["mean"], chosen["ci95"], metric)) - chosen["mean"].to_numpy())
+                axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * ends, capsize=2, label=name,
                          color=COLOURS[number % len(COLOURS)], hatch="//" if number >= len(COLOURS) else None)  # fmt: skip
             said = f"always one answer, {100 * guess:.1f} %"
             axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=said)

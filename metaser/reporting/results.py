@@ -23,6 +23,7 @@ import pandas as pd
 from metaser.errors import StoppedError, UnwritableError, UserError
 from metaser.files import remove_unfinished, replacing, writable_folder, write_text
 from metaser.parallel import available_cores
+from metaser.spreadsheet import guarded
 
 #: What identifies a number; every results file begins with these columns.
 KEYS = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "shots")
@@ -170,9 +171,9 @@ def difference(before: Any, now: Any, key: str = "") -> list[str]:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a frame with the number format of all results, whole or not at all."""
+    """Writes a frame with the number format of all results, text guarded by `metaser.spreadsheet`, whole or not at all."""
     with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format=FLOAT_FORMAT)
+        guarded(frame).to_csv(temporary, index=False, float_format=FLOAT_FORMAT)
 
 
 def provenance(repository: Path, device: str = "cpu") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scipy import stats
 
 from metaser.evaluation import mean_interval
 from metaser.reporting.paired import student
-from metaser.reporting.plots import COLOURS, heading, save
+from metaser.reporting.plots import COLOURS, heading, limits, save
 
 #: Points of the training curve over which its loss is averaged before its least value is looked for.
 SMOOTH = 5
@@ -180,7 +180,7 @@ def trends(
                 line, width = points.mean(), points.agg(lambda values: mean_interval(values)[1])
                 colour = COLOURS[number % len(COLOURS)]
                 axis.plot(line.index, line, color=colour, label=name)
-                axis.fill_between(line.index, line - width, line + width, color=colour, alpha=0.15, linewidth=0)
+                axis.fill_between(line.index, *limits(line, width, metric), color=colour, alpha=0.15, linewidth=0)
                 if found is not None:
                     marks(axis, line, found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)], target,
                           colour)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where cells are run: processes on this machine, which never outlive the sweep, or what submitit reaches.
+"""Where cells are run on this machine: processes that never outlive the sweep, or one after another in this one.
 
 A local cell is forked from a server process that has imported everything and done nothing (multiprocessing's forkserver),
 so it starts in no time and shares no threads with anybody.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -17,27 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from metaser.errors import UserError, first_line
 from metaser.parallel import available_cores
 from metaser.sweep.cell import Cell, work
-from metaser.sweep.settings import Slurm
 
 #: Called with a cell that ended, and how, for the case that the cell itself could not tell.
 Ended = Callable[[Cell, str], None]
 
 #: Seconds that a cell which is told to stop may take before it is killed.
 GRACE_S = 10.0
-
-#: Seconds between two looks at submitit's jobs, and cells per array of Slurm's (whose default limit is 1001).
-POLL_S, ARRAY = 0.5, 1000
-
-#: How often a cell may run out of Slurm's time and be queued again; each time it gets further.
-TIMEOUTS = 100
 
 
 def local(cells: Sequence[Cell], workers: int | None, device: str, ended: Ended) -> None:
@@ -155,78 +144,8 @@ def ending(code: int | None) -> str:
     return f"its process ended with exit code {code}" if code else "its run left no whole results folder"
 
 
-def submitted(cells: Sequence[Cell], executor: Any, ended: Ended) -> None:
-    """Runs cells through an executor of submitit's, and cancels what is left when interrupted.
-
-    Raises:
-        UserError: if they cannot be submitted.
-    """
-    from submitit.core.utils import FailedJobError, UncompletedJobError
-
-    pending = []
-    try:
-        for first in range(0, len(cells), ARRAY):
-            some = list(cells[first : first + ARRAY])
-            with shielded():  # what is in the queue is known
-                pending += list(zip(executor.map_array(Requeued(), some), some, strict=True))
-        while pending:
-            for pair in list(pending):
-                job, cell = pair
-                if job.done():
-                    pending.remove(pair)
-                    try:
-                        failure = job.exception()
-                    except UncompletedJobError as error:
-                        failure = error
-                    ended(cell, first_line(failure) if failure else ending(0))
-            time.sleep(POLL_S if pending else 0)
-    except FailedJobError as error:
-        raise UserError(f"the cells cannot be submitted: {first_line(error)}") from None
-    finally:
-        for job, _ in pending:
-            with contextlib.suppress(Exception):
-                job.cancel()
-
-
-class Requeued:
-    """`work` for submitit: when time is up, the same again is put into the queue and goes on from its checkpoint."""
-
-    def __call__(self, cell: Cell) -> bool:
-        """Runs the cell."""
-        return work(cell)
-
-    def checkpoint(self, cell: Cell) -> Any:
-        """What to run next, asked for by submitit when the job is about to be ended."""
-        from submitit.core.utils import DelayedSubmission
-
-        return DelayedSubmission(self, cell)
-
-
-def slurm(folder: Path, settings: Slurm, name: str) -> Any:
-    """submitit's executor for Slurm.
-
-    Raises:
-        UserError: if Slurm is not here.
-    """
-    missing = [command for command in ("sbatch", "srun") if shutil.which(command) is None]
-    if missing:
-        raise UserError(f"executor: slurm: there is no Slurm on this machine (no command {missing[0]}); start the sweep on "
-                        f"a login node, or use executor: local")  # fmt: skip
-    import submitit
-
-    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=TIMEOUTS)
-    optional = {f"slurm_{key}": value for key in ("partition", "account", "qos", "constraint")
-                if (value := getattr(settings, key)) is not None}  # fmt: skip
-    executor.update_parameters(
-        name=f"metaser-{name}", timeout_min=settings.time_min, mem_gb=settings.mem_gb, tasks_per_node=1, nodes=1,
-        cpus_per_task=settings.cpus_per_task, gpus_per_node=settings.gpus_per_node or None,
-        slurm_array_parallelism=settings.at_once, **optional,
-    )  # fmt: skip
-    return executor
-
-
-def debug(folder: Path) -> Any:
-    """submitit's executor that runs everything in this process."""
-    import submitit
-
-    return submitit.AutoExecutor(folder, cluster="debug")
+def debug(cells: Sequence[Cell], ended: Ended) -> None:
+    """Runs cells one after another in this process, where a debugger can follow them."""
+    for cell in cells:
+        work(cell)
+        ended(cell, ending(0))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaser.files import expanded, remove_unfinished, writable_folder
+from metaser.files import alone, expanded, remove_unfinished, writable_folder
 from metaser.progress import progress, say
 from metaser.reporting.tables import markdown
 from metaser.sweep import executors
@@ -16,6 +16,7 @@ from metaser.sweep.grid import Grid
 from metaser.sweep.grid import grid as grid_of
 from metaser.sweep.merge import merge
 from metaser.sweep.settings import Sweep, read
+from metaser.sweep.slurm import Queue
 
 
 def sweep(path: Path, out: Path = Path("results"), root: Path | None = None) -> bool:
@@ -32,35 +33,34 @@ def sweep(path: Path, out: Path = Path("results"), root: Path | None = None) -> 
         Whether all cells are done. One that failed stops no other.
 
     Raises:
-        UserError: for a mistake in the sweep, the experiment or the corpora, before anything is run.
+        UserError: for a mistake in the sweep, the experiment or the corpora, or if another process is at this sweep;
+            before anything is run.
     """
     settings = read(path)
     name = settings.name or path.stem
     folder = expanded(str(out), "--results") / "sweeps" / name
     root = expanded(str(root), "--root") if root else None
-    executor = None
-    if settings.executor != "local":
-        executor = executors.slurm(folder / "submitit", settings.slurm, name) if settings.executor == "slurm" else (
-            executors.debug(folder / "submitit"))  # fmt: skip
+    queue = Queue(folder, settings.slurm, name) if settings.executor == "slurm" else None
     grid = grid_of(settings, path, folder, root)
-    remove_unfinished(writable_folder(folder, "the results folder (--results)"))
-    failed = run_cells(settings, grid, executor)
-    done = sum(cell.done for cell in grid.cells)
-    if done:
-        merge(settings, grid, folder, {cell.key: reason for cell, reason in failed})
-        print((folder / "table.md").read_text(encoding="utf-8"))
-    report(failed)
-    print(f"{done} of {len(grid.cells)} cells are done" + (f"; written to {shown(folder)}" if done else ""))
-    return done == len(grid.cells)
+    with alone(writable_folder(folder, "the results folder (--results)"), "sweep"):
+        remove_unfinished(folder)
+        failed = run_cells(settings, grid, queue)
+        done = sum(cell.done for cell in grid.cells)
+        if done:
+            merge(settings, grid, folder, {cell.key: reason for cell, reason in failed})
+            print((folder / "table.md").read_text(encoding="utf-8"))
+        report(failed)
+        print(f"{done} of {len(grid.cells)} cells are done" + (f"; written to {shown(folder)}" if done else ""))
+        return done == len(grid.cells)
 
 
-def run_cells(settings: Sweep, grid: Grid, executor: object = None) -> list[tuple[Cell, str]]:
+def run_cells(settings: Sweep, grid: Grid, queue: Queue | None = None) -> list[tuple[Cell, str]]:
     """Runs what is not done; the cells that failed, in the grid's order, each with the reason.
 
     Args:
         settings: Where and how.
         grid: The cells.
-        executor: One of submitit's; without it, processes of our own.
+        queue: Slurm's, for ``executor: slurm``.
     """
     left = [cell for cell in grid.cells if not cell.done]
     say(f"{len(grid.cells)} cells, {len(grid.cells) - len(left)} of them done before")
@@ -78,10 +78,12 @@ def run_cells(settings: Sweep, grid: Grid, executor: object = None) -> list[tupl
             if update:  # not where a cell's output and the bar would go through the same door
                 update(count, len(left))
 
-        if executor is None:
-            executors.local(left, settings.workers, grid.device, ended)
+        if queue:
+            queue.run(left, ended)
+        elif settings.executor == "debug":
+            executors.debug(left, ended)
         else:
-            executors.submitted(left, executor, ended)
+            executors.local(left, settings.workers, grid.device, ended)
     return [(cell, reasons[cell.key]) for cell in left if cell.key in reasons]
 
 

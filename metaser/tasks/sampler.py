@@ -131,8 +131,12 @@ class EpisodeSampler:
         shape: The tasks' shape.
         part: ``train`` or ``test``: which part of the shared clips to use.
 
+    Attributes:
+        lenders: Domain and fixed class → the corpus whose shared clips it borrows.
+
     Raises:
-        UserError: naming the class and the domain, if a class has too few clips (or speakers) for the shape.
+        UserError: naming the class and the domain, if a class has too few clips (or speakers) for the shape; or the corpus
+            that lends it.
     """
 
     def __init__(
@@ -155,6 +159,8 @@ class EpisodeSampler:
             return Clips(rows[at], speakers[at], recordings[at])
 
         shared = {name: shared_clips(clips(SHARED, name), part) for name in shape.fixed}
+        lenders = table[table["domain"] == SHARED].groupby("emotion")["corpus"].first()
+        self.lenders: dict[tuple[str, str], str] = {}
         self.clips = {
             domain: {name: clips(domain, name) for name in (*emotions, *shape.fixed)} for domain in self.domains
         }
@@ -163,6 +169,9 @@ class EpisodeSampler:
             for name in shape.fixed:
                 if not len(self.clips[domain][name].rows):
                     self.clips[domain][name] = shared[name]
+                    if name in lenders:
+                        self.lenders[domain, name] = lenders[name]
+                        self._check_lender(domain, name, part)
             self._check(domain)
 
     def _check(self, domain: str) -> None:
@@ -173,11 +182,32 @@ class EpisodeSampler:
             shots, found = self._shots(name), len(self.clips[domain][name].rows)
             if found < least + shots:
                 terms = f"{shots} support + {least} query clips" if shots else f"{least} query clips"
-                raise UserError(f"{domain}: class {name} has {found} clips, too few for {terms}; "
+                raise UserError(f"{self._class(domain, name)} has {found} clips, too few for {terms}; "
                                 f"lower tasks.shots or the queries, or leave the class out")  # fmt: skip
         if shape.speakers == "disjoint":
             self.counts[domain] = self._count(domain)
             self._divide(domain, np.random.default_rng(0))
+
+    def _check_lender(self, domain: str, name: str, part: str) -> None:
+        """Refuses a shared class whose lender has too few speakers for one part: they serve training or test tasks, never both.
+
+        Raises:
+            UserError: naming the lender.
+        """
+        there = len(np.unique(self.clips[domain][name].speakers))
+        apart = self.shape.speakers == "disjoint" and self.shape.fixed_shots > 0
+        needed = 2 if apart else 1
+        if there < needed:
+            lender, setting = self.lenders[domain, name], " with tasks.speakers: disjoint" if apart else ""
+            raise UserError(
+                f"class {name}, which {domain} lacks, is lent by {lender}: {there} of its speakers serves {part} tasks, {needed} "
+                f"are needed{setting}; in the collection's key neutral name a lender with {2 * needed} speakers or more"
+            )
+
+    def _class(self, domain: str, name: str) -> str:
+        """How an error names a class: with its lender where it is lent by another corpus than that of its own name."""
+        lender = self.lenders.get((domain, name), name)
+        return f"{domain}: class {name}{f' (lent by {lender})' if lender != name else ''}"
 
     def _shots(self, name: str) -> int:
         return self.shape.fixed_shots if name in self.shape.fixed else self.shape.shots
@@ -215,7 +245,7 @@ class EpisodeSampler:
                 free &= ~among(clips[name].speakers, support_speakers)
             at = rng.permutation(np.flatnonzero(free))[: self._wanted(name)]
             if len(at) < min(self._wanted(name), shape.min_queries):
-                raise UserError(f"{domain}: class {name} has {len(at)} clips left for the query set, "
+                raise UserError(f"{self._class(domain, name)} has {len(at)} clips left for the query set, "
                                 f"{shape.min_queries} are needed; lower tasks.shots or the queries")  # fmt: skip
             query.append(at)
 

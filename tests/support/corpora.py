@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,12 @@ SENTENCES = [
     "d1",
     "d2",
 ]
+
+
+def zipped(members: dict[str | zipfile.ZipInfo, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive of files by name."""
+    handle = io.BytesIO()
+    with zipfile.ZipFile(handle, "w", packing) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return handle.getvalue()

@@ -25,7 +25,7 @@ TRIED = {
 }  # fmt: skip
 
 #: What metaser may leave in its cache.
-CACHED = re.compile(r"features|features/[0-9a-f]{64}\.safetensors")
+CACHED = re.compile(r"features(/[0-9a-f]{64}(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?")
 #: What would end a line on some terminal, or move about on it.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: Seconds that one input may take: many times what any does on a busy machine.
