@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,13 +164,13 @@ def unlent(label: str, name: str, collection: config.Collection, table: pd.DataF
 
 def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
     """Domain → its language's name with the corpora that stand for it."""
-    names = {}
-    for domain in domains:
-        here = table[table["domain"] == domain]
-        languages = [LANGUAGES.get(code, code) for code in sorted(here["language"].unique())]
-        corpora = [name.upper() for name in sorted(here["corpus"].unique())]
-        names[domain] = f"{' and '.join(languages)} ({', '.join(corpora)})"
-    return names
+    return {domain: title([domain], table[table["domain"] == domain]) for domain in domains}
+
+
+def title(codes: Iterable[str], table: pd.DataFrame) -> str:
+    """Languages by name, with the corpora of a table: "German (EMODB)"."""
+    languages, corpora = (LANGUAGES.get(code, code) for code in codes), sorted(set(table["corpus"].str.upper()))
+    return f"{' and '.join(languages)} ({', '.join(corpora)})"
 
 
 def announce(selection: Selection, root: Path | None) -> None:
@@ -182,17 +182,15 @@ def announce(selection: Selection, root: Path | None) -> None:
         why = "" if root else ", since METASER_DATA is not set"
         say(f"using the built-in SYNTHETIC corpus{why}; the numbers say nothing about speech")
         return
-    found = ", ".join(f"{title}: {sum(selection.table['domain'] == domain)} {selection.unit}"
-                      for domain, title in selection.titles.items())  # fmt: skip
+    parts = {domain: selection.table[selection.table["domain"] == domain] for domain in selection.titles}
+    named = {domain: title(sorted(set(part["language"])), part) if selection.unit == "clips" else selection.titles[domain]
+             for domain, part in parts.items()}  # fmt: skip
+    found = ", ".join(f"{named[domain]}: {len(part)} {selection.unit}" for domain, part in parts.items())
     what = "real speech, collection" if selection.unit == "clips" else selection.unit
     say(f"{what} {selection.collection}: {found}")
     if selection.absent:
         free = [name for name in selection.absent if name in CORPORA and CORPORA[name].downloads]
         how = [f"`metaser data fetch {' '.join(free)}` gets {'them' if len(free) > 1 else 'it'}"] if free else []
         if len(free) < len(selection.absent):
-            how.append(
-                "`metaser data list` says where to get the others"
-                if free
-                else "`metaser data list` says where to get them"
-            )
+            how.append(f"`metaser data list` says where to get {'the others' if free else 'them'}")
         say(f"not there and left out: {', '.join(selection.absent)} ({'; '.join(how)})")
