@@ -6,12 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from metaser.errors import UnwritableError, UserError, first_line
+
+#: How much `proven_folder` writes; what small results take.
+PROOF_BYTES = 256 * 1024
+
+#: How `replacing` names what it writes.
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 def data_root(given: Path | str | None = None) -> Path | None:
@@ -78,6 +85,24 @@ def writable_folder(path: Path, key: str) -> Path:
     return path
 
 
+def proven_folder(path: Path, key: str) -> Path:
+    """`writable_folder`, proved: a file is written there, flushed to the disk and renamed, before any work is spent.
+
+    Raises:
+        UserError: naming ``key`` and ``path`` when that does not work, such as where the disk is full or read-only.
+    """
+    proof = writable_folder(path, key) / ".proof.0.tmp"
+    try:
+        with replacing(proof) as temporary:
+            temporary.write_bytes(bytes(PROOF_BYTES))
+    except UnwritableError as error:
+        raise UserError(f"{key}: {error}; make room, or choose another folder") from None
+    finally:
+        with contextlib.suppress(OSError):
+            proof.unlink()
+    return path
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` (after fsync) when the block ends well.
@@ -103,9 +128,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what `replacing` left in a folder when its process was killed."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    """Removes what `replacing` left in a folder, or in one below it, when its process was killed."""
+    for path in folder.rglob(".*.tmp"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -478,8 +478,8 @@ def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: 
                "--set", "training.iterations=100000", "--set", "compare=[fmaml]", "--set", "data.targets=[x-dor]",
                "--checkpoint-every", "1"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=REPOSITORY) as running:
-        partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
-        while running.poll() is None and not list(partial.glob("checkpoints/0000/*.safetensors")):
+        partial = tmp_path / "fmaml" / "5shot" / "synthetic.partial"
+        while running.poll() is None and not list(partial.glob("checkpoints/*-seed0-*/*.safetensors")):
             time.sleep(0.02)  # until it has trained for a while
         running.send_signal(stop)
         _, errors = running.communicate()
@@ -489,7 +489,7 @@ def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: 
     assert "the same command goes on" in last
     assert "Traceback" not in errors
     assert [entry.name for entry in partial.parent.iterdir()] == [partial.name]
-    assert 1 <= len(list(partial.glob("checkpoints/0000/*.safetensors"))) <= 2
+    assert 1 <= len(list(partial.glob("checkpoints/*-seed0-*/*.safetensors"))) <= 2
     assert not list(partial.rglob("*.tmp"))
     assert_refused(
         run(tmp_path, "training.iterations=3", "data.targets=[x-dor]"), "another configuration", "--no-resume"

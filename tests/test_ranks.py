@@ -93,7 +93,7 @@ def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_p
     launched = [*TORCHRUN, "2", *command(shared)]
     process = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(),
                                cwd=REPOSITORY)  # fmt: skip
-    partial = shared / "fmaml" / "5shot" / ".synthetic.partial"
+    partial = shared / "fmaml" / "5shot" / "synthetic.partial"
     limit = time.monotonic() + 240
     while not list(partial.glob("checkpoints/*/*.safetensors")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)

@@ -165,7 +165,7 @@ def test_with_the_two_mended_it_finishes(stages: Stages) -> None:
     merged = stages.folder / "results" / "sweeps" / "tiny"
     assert "12 of 12 cells" in (merged / "table.md").read_text()
     assert not list(merged.rglob("*.tmp"))
-    assert not list(merged.rglob(".results.partial"))
+    assert not list(merged.rglob("results.partial"))
 
 
 def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> subpro
     command = [sys.executable, "-m", "metaser", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables,
                           cwd=REPOSITORY, start_new_session=True) as running:  # fmt: skip
-        kept = cell.folder / ".results.partial" / "checkpoints"
+        kept = cell.folder / "results.partial" / "checkpoints"
         assert until(
             lambda: any(int(path.stem) > after for path in kept.rglob("*.safetensors")) or running.poll() is not None
         )
