@@ -154,6 +154,14 @@ class Cells:
         """A cell's settings, with what its algorithm does its own way."""
         return self.settings[cell.protocol].of(cell.algorithm)
 
+    def alone(self, cell: Cell) -> Experiment:
+        """The settings of a run that is of one cell only, with nothing in them that decides other models' numbers."""
+        settings = self.settings[cell.protocol]
+        sets = (tuple(cell.source.split(JOIN)),) if settings.data.source_sets else ()
+        data = settings.data.model_copy(update={"targets": cell.targets, "source_sets": sets})
+        own = {cell.algorithm: settings.algorithms[cell.algorithm]}
+        return settings.model_copy(update={"algorithms": own, "compare": (), "seeds": (cell.seed,), "data": data})
+
     def keys(self, cell: Cell, target: str) -> dict[str, Any]:
         """The columns `metaser.reporting.results.KEYS` of a cell's numbers on a target, or on all of its targets."""
         settings = self.settings[cell.protocol]

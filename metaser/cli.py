@@ -15,9 +15,7 @@ from metaser.commands import data, models, runs, speed
 from metaser.errors import UserError
 from metaser.progress import QUIET
 
-EXIT_CODES = (
-    """Exit codes: 0 done; 1 broken, missing or failed in part (data verify, fetch, sweep); 2 a mistake; 130 Ctrl-C."""
-)
+EXIT_CODES = """Exit codes: 0 done; 1 broken, missing or failed in part; 2 a mistake; 130 Ctrl-C."""
 
 #: No panels: the commands fit on one screen.
 PLAIN: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: What ends a line on some terminal, or moves about on it; a file's name may hold any of them.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -30,6 +30,18 @@ def first_line(error: BaseException) -> str:
 
 class StoppedError(UserError):
     """The run could go on from where it is: what it has done so far stays, and the same command takes it up."""
+
+
+class PartialError(UserError):
+    """Part of the work failed; the rest is done, and nothing of it is lost.
+
+    Attributes:
+        lines: What failed and why, a line each, and what to do.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(plain(line) for line in lines)
+        super().__init__("; ".join(self.lines))
 
 
 class DivergedError(UserError):

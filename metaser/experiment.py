@@ -6,10 +6,11 @@ An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes th
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import metadata
@@ -24,40 +25,42 @@ from metaser.cells import Cell, Cells
 from metaser.config import Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
-from metaser.errors import UserError, nearest
+from metaser.errors import PartialError, StoppedError, UserError, first_line, nearest
 from metaser.features import FeatureSet, extract, normalise, recipe
-from metaser.files import data_root, read_sealed, write_sealed
+from metaser.files import data_root
 from metaser.learners import LEARNERS
-from metaser.parallel import Workers
+from metaser.parallel import Workers, available_cores
 from metaser.pictures import Pictures
+from metaser.pool import Ended, Ticked, side_by_side
 from metaser.profiling import profiled
 from metaser.progress import progress, say
 from metaser.ranks import Ranks
-from metaser.reporting import results, tables
-from metaser.reporting.finished import Finished
+from metaser.reporting import recording, results, tables
+from metaser.reporting.finished import Finished, draw
+from metaser.reporting.folder import PROFILE, SHARED, ResultsFolder
+from metaser.reporting.kept import Kept, digest_of
 from metaser.study import Study
-from metaser.work import CellResult, Work
+from metaser.trials import Trial, Trials
 
 #: The recipe of pictures, which are taken as they are.
 PIXELS = "pixels"
 
-#: What names a model in ``run.json``.
-CHOSEN = ("protocol", "algorithm", "source", "target", "seed")
-
 
 @dataclass(frozen=True)
-class Going:
-    """How a run goes about its work.
+class RunOptions:
+    """How a run goes about its work, which decides no number.
 
     Attributes:
-        resume: Go on with a stopped run of the same configuration; if not, begin anew.
+        resume: Use what an unfinished run has left; if not, begin over.
         every: Meta-iterations from one checkpoint to the next; 0 for one a minute.
         profile: Also write ``profile.txt``, where the time of the first model's training goes.
+        processes: Models that are trained side by side; 0 for as many as there are cores and models.
     """
 
     resume: bool = True
     every: int = 0
     profile: bool = False
+    processes: int = 0
 
 
 class Run:
@@ -70,7 +73,7 @@ class Run:
         protocols: Which of the configuration's protocols; all when empty.
         root: The data root, before ``data_root`` of the configuration and METASER_DATA.
         out: The folder that holds the results of all experiments.
-        going: How it goes about it, which decides no number.
+        options: How it goes about it.
 
     Raises:
         UserError: for any mistake in the arguments, the configuration or the corpora; before anything is trained.
@@ -81,9 +84,9 @@ class Run:
 
     def __init__(
         self, experiment: Path, variant: str, overrides: Sequence[str], out: Path, protocols: Sequence[str] = (),
-        root: Path | None = None, going: Going | None = None,
+        root: Path | None = None, options: RunOptions | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.going = experiment, going or Going()
+        self.folder, self.options = experiment, options or RunOptions()
         self.study = Study(experiment / "config.yaml")
         if self.study.variants and not variant:
             raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
@@ -103,6 +106,7 @@ class Run:
             self.ranks.tell(None)
         synthetic = self.speech.kind == "synthetic"
         self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
+        self._check_processes()
         for settings in self.settings.values():
             absent = self.speech.absent if settings.data.source_sets else ()
             self._check("data.targets", settings.data.targets, absent)
@@ -113,11 +117,12 @@ class Run:
         self.cells = Cells(self.settings, self.speech, list(self.targets), variant)
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
-        self.results = results.ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
+        self.results = ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
+        self.published = False
         self._started = time.monotonic()
         self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
         self._digests: dict[str, str] = {}
-        self._done: list[CellResult] = []
+        self._done: list[dict[str, Any]] = []
 
     def _select(self, settings: Experiment, root: Path | None) -> tuple[Selection, Pictures | None]:
         if settings.data.pictures:
@@ -175,42 +180,91 @@ class Run:
         features = normalise(features, settings.normalise)
         return replace(features, x=features.x.to(self.device))
 
-    def writing(self) -> AbstractContextManager[Path]:
-        """The folder to write into, with what a stopped run of the same configuration left in it."""
-        for protocol, settings in self.settings.items() if self.ranks.first else ():
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """The folder to write results into, which are published when the block ends well; what models gave stays in any case.
+
+        Raises:
+            UserError: if results cannot be written, another run is writing them, or a clip cannot be read; before anything
+                is trained.
+        """
+        if not self.ranks.first:
+            self.published = self.ranks.tell(False)  # rank 0 has the features in the cache, and the folder
+            self._features  # noqa: B018
+            yield self.results.outputs
+            return
+        for protocol, settings in self.settings.items():
             nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
             if nameless:
                 say(f"{protocol}: {nameless} clips without a known speaker are left out")
-        if not self.ranks.first:
-            self.ranks.tell(None)  # rank 0 has the features in the cache, and the folder
-            self._features  # noqa: B018
-            return nullcontext(self.results.path)
-        self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
-        return self._leading()
+        self._point_to_older()
+        with self.results.held():
+            self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
+            models = {trial.name: digest_of(trial.identity) for trial in self.trials}
+            complete = self.results.complete()  # where an earlier run was cut off when all but the clearing was done
+            self.published = self.ranks.tell(self.options.resume and complete == models)
+            if self.published:
+                self.results.clear()
+                yield self.results.final
+                return
+            if complete is not None:
+                self.results.clear(wholly=False)
+            if not self.options.resume:
+                self.results.begin_over()
+            yield self.results.fresh()
+            if any(self.results.outputs.iterdir()):
+                self.results.publish(models)
+                self.results.clear()
 
-    @contextmanager
-    def _leading(self) -> Iterator[Path]:
-        with self.results.writing(self.identity(), self.going.resume) as folder:
-            self.ranks.tell(None)
-            yield folder
+    def _point_to_older(self) -> None:
+        older = self.results.final.with_name(f".{self.results.final.name}.partial")
+        if older.is_dir():
+            say(
+                f"{older}: holds an unfinished run of an earlier version, which this one cannot go on with; it is left as it is"
+            )
 
     def carry_out(self, render: Callable[[Finished, pd.DataFrame], None]) -> None:
         """All of an experiment: trains and tests every cell, writes the CSV files, has plots and ``table.md`` made, shows it.
 
         Args:
             render: Draws a finished run, with the paper's numbers for its variant.
+
+        Raises:
+            PartialError: if a model failed, or the drawing; whatever else is done is kept.
         """
+        failure = ""
         with self.writing() as folder:
-            self.all_cells()
-            if not self.ranks.first:
-                return
-            self.write(folder)
-            render(Finished(folder), self.paper)
+            if not self.published:
+                self.all_cells()
+                if not self.ranks.first:
+                    return
+                self.write(folder)
+                failure = self._drawing(render, folder)
+        if not self.ranks.first:
+            return
+        if failure:
+            raise PartialError([f"{failure}; the numbers are in {self.results.final}, and `metaser render {self.folder} "
+                                f"{self.results.final}` draws them"])  # fmt: skip
         print((self.results.final / "table.md").read_text(encoding="utf-8"))
-        pace = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.pace().items())
+        pace = (
+            ", ".join(f"{name} {seconds:.1f} s" for name, seconds in recording.pace(self._done).items())
+            if self._done
+            else ""
+        )
         if pace:  # else no method has an outer loop
             print(f"time per 100 epochs (meta-iterations): {pace}")
         print(f"written to {self.results.final}")
+
+    def _drawing(self, render: Callable[[Finished, pd.DataFrame], None], folder: Path) -> str:
+        """Has plots and table made; why that failed, in one line, or nothing."""
+        try:
+            draw(render, Finished(folder), self.paper)
+        except StoppedError:
+            raise
+        except Exception as error:  # whatever a plot raises, the numbers are there
+            what = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+            return f"drawing failed ({what})"
+        return ""
 
     def identity(self) -> dict[str, Any]:
         """All that decides the run's numbers: a stopped run goes on only where this is the same."""
@@ -222,48 +276,127 @@ class Run:
             "device": self.device.type,
         }
 
+    def model_identity(self, cell: Cell) -> dict[str, Any]:
+        """The part of the run's identity that decides one model's numbers: other methods, targets and seeds do not."""
+        whole, own = self.identity(), self.cells.alone(cell)
+        settings = own.model_dump(mode="json")
+        settings.pop("data_root")  # features tell what speech it is
+        monitored = own.training.monitored
+        settings["training"]["monitored"] = not monitored or cell.algorithm in monitored
+        features = self.features(cell)
+        tree = {**whole, "settings": settings, "targets": cell.targets, "features": {features.name: features.digest}}
+        return json.loads(json.dumps(tree))
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """Every model of the run."""
+        return [Trial(cell, self.model_identity(cell)) for cell in self.cells.all()]
+
     def all_cells(self) -> None:
         """Trains and tests every cell that is not yet done; call it inside `writing`.
 
         Raises:
-            UserError: if a class is too small (before the first cell is trained), or training diverges.
+            UserError: if a class is too small, or a model that is there was made by another configuration; before anything is
+                trained.
+            PartialError: if models failed, after all others are done.
         """
-        cells = self.cells.all()
-        if not cells:
+        if not self.trials:
             raise UserError(f"data.source_sets: no set of sources and no target is there whole; not there: "
                             f"{', '.join(self.speech.absent)} (`metaser data list` says where to get them)")  # fmt: skip
-        for cell in cells:
-            self.cells.samplers(cell)
-        files = [self.results.path / results.CELLS / f"{number:04}.json" for number in range(len(cells))]
-        known = [read_sealed(file) if self.ranks.first else None for file in files]
-        left = self.ranks.tell([cell is None for cell in known])
-        steps = [self._steps(cell) if to_do else 0 for cell, to_do in zip(cells, left, strict=True)]
-        total, path = sum(steps), self.results.path / "profile.txt" if self.going.profile and self.ranks.first else None
+        for trial in self.trials:
+            self.cells.samplers(trial.cell)
+        kept = Kept(self.results.path)
+        known = [kept.find(trial.name, trial.identity) if self.ranks.first else None for trial in self.trials]
+        left = [trial for trial, there in zip(self.trials, self.ranks.tell([one is not None for one in known]), strict=True)
+                if not there]  # fmt: skip
+        if self.ranks.first:
+            self.results.begin(
+                {**self.facts(), "variant": self.variant, "models": [trial.name for trial in self.trials]}
+            )
+        failures = self._train(left, kept)
+        if failures:
+            raise PartialError(
+                [*(f"{title}: {reason}" for title, reason in failures.items()), self._advice(len(failures))]
+            )
+        if self.ranks.first:
+            self._done = [kept.find(trial.name, trial.identity) or {} for trial in self.trials]
+            others = kept.others({trial.name: trial for trial in self.trials})
+            if others:
+                say(f"{self.results.path}: keeps {len(others)} finished models that are not of this run")
+
+    def _advice(self, failed: int) -> str:
+        folder, count = self.results.path, len(self.trials)
+        return (f"{failed} of {count} models failed; the same command tries only these again" +
+                (f", and `metaser render {self.folder} {folder}` draws the others" if failed < count else ""))  # fmt: skip
+
+    def _train(self, left: Sequence[Trial], kept: Kept) -> dict[str, str]:
+        """Does these trials, side by side where that is possible.
+
+        Returns:
+            Title → reason of those that failed.
+        """
+        groups = list(grouped(left, self.cells))
+        processes = self._processes(len(groups))
+        made = {"commit": self._provenance["commit"], "versions": self._provenance["versions"], "processes": processes}
+        trials = Trials(self.cells, self._features, kept, self.options.every, made)
+        steps = {trial.name: self._steps(trial.cell) for trial in left}
+        done, total, failures = dict.fromkeys(steps, 0), sum(steps.values()), dict[str, str]()
+        with progress(f"{len(left)} models, meta-iterations and test tasks", total) as update:
+
+            def ticked(trial: Trial, iteration: int) -> None:
+                done[trial.name] = iteration
+                update(sum(done.values()), total)
+
+            def ended(trial: Trial, reason: str) -> None:
+                if reason:
+                    failures[trial.title] = reason
+                    if self.ranks.first and len(left) > 1:
+                        say(f"{trial.title}: failed; the others go on")
+                ticked(trial, steps[trial.name])
+
+            if processes > 1:
+                packed = trials.pack(list(left), self.results.path / SHARED)
+                side_by_side(packed, groups, processes, available_cores() // processes, ticked, ended)
+            else:
+                self._one_by_one(trials, left, ticked, ended)
+        return failures
+
+    def _one_by_one(self, trials: Trials, left: Sequence[Trial], ticked: Ticked, ended: Ended) -> None:
+        cuda, profile = self.device.type == "cuda", self.options.profile and self.ranks.first
         with (
-            Workers(1 if self.device.type == "cuda" else None, self.ranks) as workers,
-            profiled(path, self.device.type == "cuda") as seen,
-            progress(f"{sum(left)} models, meta-iterations and test tasks", total) as update,
+            Workers(1 if cuda else None, self.ranks) as workers,
+            profiled(self.results.path / PROFILE if profile else None, cuda) as seen,
         ):
 
-            def advance(before: int, done: int) -> None:
-                update(before + done, total)
+            def tick(trial: Trial, iteration: int) -> None:
+                ticked(trial, iteration)
                 if seen:
                     seen()
 
-            for number, (cell, file) in enumerate(zip(cells, files, strict=True)):
-                if left[number]:
-                    kept = self.results.path / results.CHECKPOINTS / f"{number:04}"
-                    work = Work(self.cells, cell, self.features(cell), workers)
-                    result = work.carry_out(partial(advance, sum(steps[:number])), kept, self.going.every)
-                    if self.ranks.first:
-                        write_sealed(file, result)
-                        shutil.rmtree(kept, ignore_errors=True)
-                        known[number] = read_sealed(file)
-                    update(sum(steps[: number + 1]), total)
-                if self.ranks.first:
-                    done = known[number]
-                    assert done is not None, "it was read back or has just been written"
-                    self._done.append(CellResult(**done))
+            for trial in left:
+                ended(trial, trials.attempt(trial, workers, partial(tick, trial)))
+
+    def _processes(self, groups: int) -> int:
+        """How many processes train models; 1 for this one alone."""
+        return 1 if self._alone() else max(1, min(self.options.processes or available_cores(), groups))
+
+    def _alone(self) -> str:
+        """Why models are trained one after another, if they have to be."""
+        reasons = {"under torchrun": self.ranks.count > 1, "on a GPU": self.device.type == "cuda",
+                   "with --profile": self.options.profile}  # fmt: skip
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _check_processes(self) -> None:
+        """Refuses a number of processes that makes no sense.
+
+        Raises:
+            UserError: with what would be right.
+        """
+        wanted = self.options.processes
+        if wanted < 0:
+            raise UserError(f"--processes: {wanted} is impossible; give 1 or more, or 0 for as many as there are cores")
+        if wanted > 1 and self._alone():
+            raise UserError(f"--processes: {self._alone()} models are trained one after another; leave it out")
 
     def _steps(self, cell: Cell) -> int:
         """How much work a cell is, for the progress display."""
@@ -271,38 +404,15 @@ class Run:
         return settings.training.iterations + settings.evaluation.tasks * len(cell.targets)
 
     def write(self, folder: Path) -> None:
-        """``metrics.csv``, ``tasks.csv`` (the test tasks), ``summary.csv``, ``confusion.csv``, ``timing.csv``, ``run.json``.
+        """Writes the CSV files and ``run.json`` (`metaser.reporting.recording.record`), after `all_cells`."""
+        wall = round(time.monotonic() - self._started, 1)
+        recording.record(self._done, {**self.facts(), "wall_seconds": wall}, self.paper, folder)
+        profile = self.results.path / PROFILE
+        if profile.exists():
+            shutil.copyfile(profile, folder / PROFILE)
 
-        What was measured with a clock is in the latter two, kept apart so that all other files repeat to the byte.
-        """
-        rows, scores, counts = (pd.DataFrame([row for cell in self._done for row in getattr(cell, part)])
-                                for part in ("rows", "scores", "confusion"))  # fmt: skip
-        if scores.empty:
-            raise UserError("every model diverged, so there is nothing to report; lower inner_lr or outer_lr")
-        results.write_csv(rows[list(results.METRICS)], folder / "metrics.csv")
-        results.write_csv(scores, folder / "tasks.csv")
-        results.write_csv(tables.summarise(scores, self.paper), folder / "summary.csv")
-        if len(counts):
-            results.write_csv(counts, folder / "confusion.csv")
-        results.write_csv(tables.summarise(self._seconds(), self.paper), folder / "timing.csv")
-        results.write_json(self.run_json(), folder / "run.json")
-
-    def _seconds(self) -> pd.DataFrame:
-        """Every model's time, also as ``time_ratio`` to the first algorithm's with the same protocol, sources, target, seed."""
-        frame, column = pd.DataFrame([cell.seconds for cell in self._done]), "seconds_per_100_epochs"
-        first = frame.groupby(["protocol", "source", "target", "seed"], sort=False)[column].transform(
-            lambda times: times.iloc[0]
-        )
-        return frame.assign(time_ratio=frame[column] / first)
-
-    def pace(self) -> dict[str, float]:
-        """ "protocol/algorithm" → median over its models of the seconds per 100 meta-iterations."""
-        frame = self._seconds().dropna(subset="seconds_per_100_epochs")  # a model that diverged has no time
-        medians = frame.groupby(frame["protocol"] + "/" + frame["algorithm"])["seconds_per_100_epochs"].median()
-        return {str(name): round(float(value), 3) for name, value in medians.items()}
-
-    def run_json(self) -> dict[str, Any]:
-        """``run.json``: configuration, seeds, provenance, data digest, times."""
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says of the run as a whole: configuration, seeds, provenance, data digest."""
         return {
             "settings": {name: settings.model_dump(mode="json") for name, settings in self.settings.items()},
             "overrides": list(self.overrides),
@@ -311,14 +421,20 @@ class Run:
                      "emotions": {str(domain): rows["emotion"].value_counts().to_dict()
                                   for domain, rows in self.speech.table.groupby("domain") if self.first.data.emotions},
                      "absent": list(self.speech.absent), "features_sha256": self._digests},
-            "seconds_per_100_epochs": self.pace(),
-            "chosen": {"/".join([*(str(cell.seconds[key]) for key in CHOSEN)]): cell.chosen
-                       for cell in self._done if cell.chosen},
-            "weights_sha256": [cell.weights_sha256 for cell in self._done],
             "ranks": self.ranks.count,
-            "wall_seconds": round(time.monotonic() - self._started, 1),
             **self._provenance,
         }  # fmt: skip
+
+
+def grouped(trials: Sequence[Trial], cells: Cells) -> Iterator[list[Trial]]:
+    """The trials, those together that share their pre-training (`metaser.fitting.fit_once`), which one process remembers."""
+    groups: dict[object, list[Trial]] = {}
+    for trial in trials:
+        cell = trial.cell
+        shares = cells.of(cell).algorithms[cell.algorithm].pretraining
+        key = (cell.protocol, cell.source, cell.target, cell.seed, shares.model_dump_json()) if shares else cell
+        groups.setdefault(key, []).append(trial)
+    yield from groups.values()
 
 
 def check_names(settings: Experiment) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -18,6 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from metaser.errors import UnwritableError, UserError, first_line
+
+#: How much `proven_folder` writes; what small results take.
+PROOF_BYTES = 256 * 1024
+
+#: How `replacing` names what it writes.
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 #: What may stand where a file is wanted; opening or reading some of them blocks, or never ends.
 NO_FILES = {
@@ -134,6 +141,24 @@ def writable_folder(path: Path, key: str) -> Path:
     return path
 
 
+def proven_folder(path: Path, key: str) -> Path:
+    """`writable_folder`, proved: a file is written there, flushed to the disk and renamed, before any work is spent.
+
+    Raises:
+        UserError: naming ``key`` and ``path`` when that does not work, such as where the disk is full or read-only.
+    """
+    proof = writable_folder(path, key) / f".{0:016x}.tmp"
+    try:
+        with replacing(proof) as temporary:
+            temporary.write_bytes(bytes(PROOF_BYTES))
+    except UnwritableError as error:
+        raise UserError(f"{key}: {error}; make room, or choose another folder") from None
+    finally:
+        with contextlib.suppress(OSError):
+            proof.unlink()
+    return path
+
+
 @contextlib.contextmanager
 def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> Iterator[Path]:
     """A temporary name to write to; renamed to ``path`` (after fsync) when the block ends well.
@@ -189,16 +214,17 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
+def remove_unfinished(folder: Path, older_than: float = 0.0, nested: bool = False) -> None:
     """Removes what `replacing` left in a folder when its process was killed.
 
     Args:
         folder: Where to look.
         older_than: Age in s of what is removed, where others may be writing there.
+        nested: Also in the folders below.
     """
-    for path in folder.glob(".*.tmp"):
+    for path in folder.rglob(".*.tmp") if nested else folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):  # another process may have been quicker, or own it
-            if time.time() - path.stat().st_mtime >= older_than:
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
                 path.unlink()
 
 

@@ -65,8 +65,8 @@ class Work:
         self.scores: list[dict[Any, Any]] = []
         self.confusion: list[dict[Any, Any]] = []
 
-    def carry_out(self, tick: Callable[[int], None], kept: Path, every: int) -> dict[str, Any]:
-        """Trains and tests it; the fields of a `CellResult`.
+    def carry_out(self, tick: Callable[[int], None], kept: Path, every: int) -> CellResult:
+        """Trains and tests it.
 
         Args:
             tick: Called after every meta-iteration with its number.
@@ -87,16 +87,16 @@ class Work:
             self.scores, self.confusion = [], []
             self.add(cell.target, "train", error.iteration, {"diverged": [1.0]})
         weights = {f"{n:04}": p.detach().cpu() for n, p in enumerate(self.learner.parameters())}
-        return {
-            "rows": self.rows,
-            "scores": self.scores,
-            "confusion": self.confusion,
-            "seconds": {**self.keys(cell.target), "corpus": self.cells.corpus(cell.target),
-                        "seconds_per_100_epochs": 100 * seconds[0] / (iterations or math.nan),
-                        "seconds_to_train": sum(seconds)},
-            "chosen": dict(self.learner.chosen),
-            "weights_sha256": digest(weights, ""),
-        }  # fmt: skip
+        return CellResult(
+            rows=self.rows,
+            scores=self.scores,
+            confusion=self.confusion,
+            seconds={**self.keys(cell.target), "corpus": self.cells.corpus(cell.target),
+                     "seconds_per_100_epochs": 100 * seconds[0] / (iterations or math.nan),
+                     "seconds_to_train": sum(seconds)},
+            chosen=dict(self.learner.chosen),
+            weights_sha256=digest(weights, ""),
+        )  # fmt: skip
 
     def train(self, tick: Callable[[int], None], keeper: Checkpoints) -> list[float]:
         """Trains it; the seconds that the outer loop took, and those before and after it, as if it had been alone."""

@@ -56,5 +56,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     patch = pytest.MonkeyPatch()
     patch.setenv("METASER_CACHE", str(folder))
+    patch.setenv("METASER_PROCESSES", "1")  # the tests themselves are shared out over the cores
     yield folder
     patch.undo()

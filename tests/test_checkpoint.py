@@ -25,7 +25,8 @@ from metaser.algorithms import Learner
 from metaser.checkpoint import Checkpoints
 from metaser.errors import UnwritableError, UserError
 from metaser.parallel import Workers
-from metaser.reporting.results import ResultsFolder, difference
+from metaser.reporting.folder import ResultsFolder
+from metaser.reporting.kept import Kept, difference
 from metaser.sealed import DamagedError
 from metaser.training import Position, train
 from support import FMAML, REPOSITORY
@@ -107,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over(how: str, whole: tuple, tmp_path: P
         small.model.head = torch.nn.Linear(2, 2)
         Checkpoints(tmp_path, []).write(small, torch.optim.Adam(small.parameters()), Position(iteration=9))
     else:
-        newest.rename(newest.with_name(f".{newest.name}.1.tmp"))
+        newest.rename(newest.with_name(".00112233445566ff.tmp"))
     assert_same(training(tmp_path), whole)
 
 
@@ -155,60 +156,47 @@ def test_reading_a_checkpoint_that_is_none_is_refused(tmp_path: Path) -> None:
 # --- results folders ---
 
 
-def leave(folder: ResultsFolder, identity: dict[str, Any], error: type[BaseException]) -> Path:
-    """A run that wrote something and then ended like this; its partial folder."""
-
-    def run() -> None:
-        with folder.writing(identity) as path:
-            (path / "work").write_text("x")
-            raise error
-
-    with pytest.raises(error):
-        run()
-    return folder.path
-
-
 @pytest.mark.quick
-def test_a_stopped_run_leaves_its_folder_and_a_failed_one_does_not(tmp_path: Path) -> None:
+def test_what_a_run_keeps_stays_however_it_ends(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path / "e" / "v" / "real")
-    for error, stays in ((KeyboardInterrupt, True), (UnwritableError, True), (UserError, False), (ValueError, False)):
-        path = leave(folder, {"a": 1}, error)
-        assert (path / "work").exists() == stays
-        if stays:
-            with folder.writing({"a": 1}) as path:
-                assert (path / "work").read_text() == "x"
-            assert [entry.name for entry in folder.final.iterdir()] == ["work"]
+    model = folder.path / "models" / "one.json"
+    for error in (KeyboardInterrupt, UnwritableError, UserError, ValueError):
+
+        def run(error: type[BaseException] = error) -> None:
+            with folder.held():
+                model.parent.mkdir(exist_ok=True)
+                model.write_text("x")
+                raise error
+
+        with pytest.raises(error):
+            run()
+        assert model.read_text() == "x"
 
 
-def test_what_a_killed_run_was_writing_is_not_among_the_results(tmp_path: Path) -> None:
-    folder = ResultsFolder(tmp_path / "e" / "v" / "real")
-    path = leave(folder, {"a": 1}, KeyboardInterrupt)
-    (path / ".curves.png.123.tmp").write_text("half")
-    with folder.writing({"a": 1}):
-        pass
-    assert [entry.name for entry in folder.final.iterdir()] == ["work"]
+def test_checkpoints_of_another_configuration_are_refused_with_the_difference(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    (kept.begin("one", {"training": {"iterations": 100}, "seeds": [0]}) / "000000001.safetensors").write_text("x")
+    with pytest.raises(UserError, match=r"training\.iterations: 100 there, 200 now.*--no-resume"):
+        kept.find("one", {"training": {"iterations": 200}, "seeds": [0]})
+    assert list(kept.checkpoints("one").glob("*.safetensors")), "nothing is lost by asking"
+    assert kept.find("one", {"training": {"iterations": 100}, "seeds": [0]}) is None
 
 
-def test_a_stopped_run_of_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
-    folder = ResultsFolder(tmp_path / "e" / "v" / "real")
-    path = leave(folder, {"training": {"iterations": 100}, "seeds": [0]}, KeyboardInterrupt)
-    with (
-        pytest.raises(UserError, match=r"training\.iterations: 100 there, 200 now.*--no-resume"),
-        folder.writing({"training": {"iterations": 200}, "seeds": [0]}),
-    ):
-        pass
-    assert (path / "work").read_text() == "x", "nothing is lost by asking"
-    with folder.writing({"training": {"iterations": 200}, "seeds": [0]}, resume=False) as path:
-        assert not (path / "work").exists()
+def test_checkpoints_of_nobody_knows_which_configuration_are_not_used(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    (kept.begin("one", {"a": 1}) / "000000001.safetensors").write_text("x")
+    (kept.checkpoints("one") / "identity.json").write_text("half")
+    assert kept.find("one", {"a": 1}) is None
+    assert not kept.checkpoints("one").exists()
 
 
 @pytest.mark.quick
 def test_two_runs_on_one_folder_are_one_line_and_the_first_goes_on(tmp_path: Path) -> None:
     first, second = (ResultsFolder(tmp_path / "e" / "v" / "real") for _ in range(2))
-    with first.writing({"a": 1}) as path:
+    with first.writing() as path:
         (path / "work").write_text("x")
-        for resume in (True, False):
-            with pytest.raises(UserError, match="another run is writing it"), second.writing({"a": 1}, resume):
+        for _ in range(2):
+            with pytest.raises(UserError, match="another run is writing it"), second.held():
                 pass
         assert (path / "work").read_text() == "x"
     assert (first.final / "work").read_text() == "x"

@@ -387,11 +387,13 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
-    partial = tmp_path / "fmaml" / "5shot" / ".synthetic.partial"
+    partial = tmp_path / "fmaml" / "5shot" / "synthetic.partial"
     settings = ("training.iterations=100000", "data.targets=[x-dor]")
     with start(command(*small(tmp_path, *settings), "--checkpoint-every", "1")) as running:
         try:
-            assert until(lambda: list(partial.glob("checkpoints/0000/*.safetensors")) or running.poll() is not None)
+            assert until(
+                lambda: list(partial.glob("checkpoints/*-seed0-*/*.safetensors")) or running.poll() is not None
+            )
             running.send_signal(stop)
             _, errors = running.communicate(timeout=LIMIT)
         finally:
@@ -402,7 +404,7 @@ def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: 
     assert "the same command goes on" in last
     assert "Traceback" not in errors
     assert [entry.name for entry in partial.parent.iterdir()] == [partial.name]
-    assert 1 <= len(list(partial.glob("checkpoints/0000/*.safetensors"))) <= 2
+    assert 1 <= len(list(partial.glob("checkpoints/*-seed0-*/*.safetensors"))) <= 2
     assert not list(partial.rglob("*.tmp"))
     assert_refused(
         run(tmp_path, "training.iterations=3", "data.targets=[x-dor]"), "another configuration", "--no-resume"

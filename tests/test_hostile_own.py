@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from metaser import checkpoint, sealed
 from metaser.checkpoint import Checkpoints
 from metaser.errors import UserError
-from metaser.experiment import Going, Run
+from metaser.experiment import Run, RunOptions
 from metaser.loading import load
 from metaser.reporting import plots, trends
 from metaser.reporting.finished import Finished
@@ -157,7 +157,7 @@ def tiny(speech: Path) -> tuple[str, ...]:
 
 
 def tiny_run(speech: Path, results: Path) -> Run:
-    return Run(FMAML, "5shot", tiny(speech), results, ["strict"], None, Going(every=1))
+    return Run(FMAML, "5shot", tiny(speech), results, ["strict"], None, RunOptions(every=1))
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +191,9 @@ REPEATED = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv")
 def test_stopped_runs(speech: Path, stopped: Path, finished: Path, ground: Path) -> None:
     """What a stopped run left, damaged: refused by name, or done anew, and then it gives what a whole run gives."""
     results = ground / "here" / "results"
-    partial = Path("fmaml", "5shot", ".real.partial")
-    cell, identity = partial / "cells" / "0000.json", partial / "identity.json"
+    partial = Path("fmaml", "5shot", "real.partial")
+    (model,) = (path.relative_to(stopped) for path in (stopped / partial / "models").iterdir())
+    facts = partial / "run.json"
 
     def resumed() -> None:
         run = tiny_run(speech, results)
@@ -203,7 +204,7 @@ def test_stopped_runs(speech: Path, stopped: Path, finished: Path, ground: Path)
             assert (run.results.final / name).read_bytes() == (finished / name).read_bytes(), name
 
     with Family("stopped runs", ground, output=results) as family:
-        for file, seeds in ((cell, range(20)), (identity, range(10))):
+        for file, seeds in ((model, range(20)), (facts, range(10))):
             whole = (stopped / file).read_text()
             contents = [damaged(whole.encode(), seed, head=len(whole)) for seed in seeds]
             contents += [json.dumps(altered(json.loads(whole), seed, JSON_VALUES)).encode() for seed in seeds]

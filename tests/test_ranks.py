@@ -98,7 +98,7 @@ def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_p
     launched = [*TORCHRUN, "2", *command(shared)]
     process = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=variables(),
                                cwd=REPOSITORY, start_new_session=True)  # fmt: skip
-    partial = shared / "fmaml" / "5shot" / ".synthetic.partial"
+    partial = shared / "fmaml" / "5shot" / "synthetic.partial"
     try:
         assert until(lambda: list(partial.glob("checkpoints/*/*.safetensors")) or process.poll() is not None)
         victim = next(pid for pid in descendants(process.pid) if rank_of(pid) == "1")

@@ -397,7 +397,7 @@ def test_pictures_have_no_emotions_and_an_experiment_may_be_gone(tmp_path: Path)
 def test_stopped_runs_are_left_out_and_equal_files_give_equal_pages(tmp_path: Path) -> None:
     for place in ("one", "two"):
         folder = run(tmp_path / place / "results", [{}])
-        shutil.copytree(folder, folder.with_name(".real.partial"))
+        shutil.copytree(folder, folder.with_name("real.partial"))
     first, second = (page(tmp_path / place / "results", EXPERIMENTS) for place in ("one", "two"))
     assert first == second
     assert "partial" not in first

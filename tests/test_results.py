@@ -13,6 +13,7 @@ from metaser.errors import UserError
 from metaser.evaluation import mean_interval
 from metaser.files import replacing, write_text
 from metaser.reporting import results, tables
+from metaser.reporting.folder import ResultsFolder
 from support.limit import LIMIT
 
 pytestmark = pytest.mark.quick
@@ -23,16 +24,17 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_finished_run_replaces_the_earlier_one_whole(tmp_path: Path) -> None:
-    folder = results.ResultsFolder(tmp_path / "experiment" / "variant" / "real")
+    folder = ResultsFolder(tmp_path / "experiment" / "variant" / "real")
     for content in ("first", "second"):
         with folder.writing() as path:
             (path / f"{content}.txt").write_text(content)
-    assert files(tmp_path / "experiment" / "variant") == ["real", "real/second.txt"]
+            (path / "run.json").write_text("{}")
+    assert files(tmp_path / "experiment" / "variant") == ["real", "real/run.json", "real/second.txt"]
 
 
 @pytest.mark.parametrize("error", [UserError("a class is too small"), KeyboardInterrupt(), ValueError("a bug")])
 def test_a_run_that_fails_leaves_the_earlier_results_alone(tmp_path: Path, error: BaseException) -> None:
-    folder = results.ResultsFolder(tmp_path / "experiment" / "variant" / "real")
+    folder = ResultsFolder(tmp_path / "experiment" / "variant" / "real")
     with folder.writing() as path:
         (path / "summary.csv").write_text("good")
 
@@ -48,16 +50,18 @@ def test_a_run_that_fails_leaves_the_earlier_results_alone(tmp_path: Path, error
 
 
 def test_a_first_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    folder = results.ResultsFolder(tmp_path / "experiment" / "variant" / "real")
+    folder = ResultsFolder(tmp_path / "experiment" / "variant" / "real")
     with pytest.raises(UserError), folder.writing():
         raise UserError("no")
     assert files(tmp_path) == []
 
 
 def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path) -> None:
-    folder = results.ResultsFolder(tmp_path / "experiment" / "variant" / "real")
-    folder.path.mkdir(parents=True)
-    (folder.path / "half.csv").write_text("half")
+    folder = ResultsFolder(tmp_path / "experiment" / "variant" / "real")
+    folder.outputs.mkdir(parents=True)
+    (folder.outputs / "half.csv").write_text("half")
+    folder.final.mkdir()
+    (folder.final / ".00112233445566ff.tmp").write_text("half")
     with folder.writing() as path:
         (path / "whole.csv").write_text("whole")
     assert files(tmp_path / "experiment" / "variant") == ["real", "real/whole.csv"]
@@ -66,7 +70,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path) -> None:
 def test_a_results_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=rf"{tmp_path / 'file'}.*writable"):
-        results.ResultsFolder(tmp_path / "file" / "variant" / "real").writing().__enter__()
+        ResultsFolder(tmp_path / "file" / "variant" / "real").writing().__enter__()
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

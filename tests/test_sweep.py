@@ -163,7 +163,7 @@ def test_with_the_two_mended_it_finishes(stages: Stages) -> None:
     merged = stages.folder / "results" / "sweeps" / "tiny"
     assert "12 of 12 cells" in (merged / "table.md").read_text()
     assert not list(merged.rglob("*.tmp"))
-    assert not list(merged.rglob(".results.partial"))
+    assert not list(merged.rglob("results.partial"))
 
 
 def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> Result
     Ctrl-C reaches the whole group, as from a terminal; a kill the sweep's own process alone.
     """
     line = command("sweep", folder / "tiny.yaml", "--results", folder / "results")
-    kept = cell.folder / ".results.partial" / "checkpoints"
+    kept = cell.folder / "results.partial" / "checkpoints"
 
     def trained() -> bool:
         return any(int(path.stem) > after for path in kept.rglob("*.safetensors"))

@@ -21,6 +21,7 @@ from metaser.files import write_text
 from metaser.parallel import available_cores
 from metaser.progress import progress
 from metaser.reporting import results
+from metaser.reporting.folder import ResultsFolder
 
 #: Seconds that a contender's turn takes, about; one meta-iteration at least.
 TURN_S = 0.7
@@ -59,7 +60,7 @@ def bench(
     if tiny:
         chosen, rounds = {name: quick(workload) for name, workload in chosen.items()}, min(rounds, 2)
     machine = f"cpu-{available_cores()}-cores" + ("-quick" if tiny else "")
-    folder = results.ResultsFolder(out / "bench" / machine)
+    folder = ResultsFolder(out / "bench" / machine)
     with folder.writing() as path:
         Bench(chosen, methods, rounds, tiny, sweep).run(path)
     print((folder.final / "table.md").read_text(encoding="utf-8"))

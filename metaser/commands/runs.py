@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metaser.commands.common import Root, Settings, stoppable, training
+from metaser.errors import PartialError
 
 
 def run(
@@ -23,21 +25,34 @@ def run(
     checkpoint_every: Annotated[
         int, typer.Option(min=0, help="Meta-iterations from one checkpoint to the next; 0: one a minute.")
     ] = 0,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=0, envvar="METASER_PROCESSES", help="Models trained side by side; 0: as there are cores and models."
+        ),
+    ] = 0,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also write profile.txt: where training's time goes.")
     ] = False,
 ) -> None:
     """Run an experiment: train, test, write CSV files, plots and a table.
 
+    A model that fails stops no other; the same command then does only what is left.
+
     Example: metaser run experiments/fmaml --variant 5shot --set training.iterations=100
     """
     training()
-    from metaser.experiment import Going, Run
+    from metaser.experiment import Run, RunOptions
     from metaser.loading import load
 
-    module, going = load(experiment), Going(resume, checkpoint_every, profile)
+    module, options = load(experiment), RunOptions(resume, checkpoint_every, profile, processes)
     with stoppable("earlier results are as they were, and the same command goes on from here"):
-        module.run(Run(experiment, variant, setting or [], results, protocol or [], root, going))
+        try:
+            module.run(Run(experiment, variant, setting or [], results, protocol or [], root, options))
+        except PartialError as error:
+            for line in error.lines:
+                print(f"metaser: {line}", file=sys.stderr)
+            raise typer.Exit(1) from None
 
 
 def sweep(
@@ -62,18 +77,19 @@ def render(
     experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
     folders: Annotated[list[Path], typer.Argument(help="Results folders of its runs.")],
 ) -> None:
-    """Draw a finished run's plots and table anew from its CSV files; nothing is trained.
+    """Draw a run's plots and table from its CSV files; nothing is trained.
+
+    Of an unfinished run, whose folder ends in .partial, the finished models are drawn, marked as incomplete.
 
     Example: metaser render experiments/fmaml results/fmaml/5shot/real
     """
     from metaser.loading import load
-    from metaser.reporting.finished import Finished
+    from metaser.reporting.recording import render as draw
     from metaser.reporting.tables import read_paper
 
     module, paper = load(experiment), read_paper(experiment / "paper.csv")
     for folder in folders:
-        finished = Finished(folder)
-        module.render(finished, paper[paper["variant"] == finished.first.variant])
+        draw(folder, module.render, paper)
         print(f"written to {folder}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pandas as pd
 
 from metaser.config import Experiment
 from metaser.errors import UserError, first_line
+from metaser.files import write_text
+from metaser.reporting.folder import refuse_mixed
 from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
 from metaser.spreadsheet import unguarded
 
@@ -34,6 +36,8 @@ class Finished:
         titles: Domain → how tables name it.
         targets: The same, of those that were tested.
         emotions: Domain → emotion → clips.
+        incomplete: ``INCOMPLETE: 2 of 3 models`` where a run is not finished, else nothing.
+        processors: The processors that made the models, where ``run.json`` tells them.
 
     Args:
         folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
@@ -44,6 +48,7 @@ class Finished:
     """
 
     def __init__(self, folder: Path, whole: bool = True) -> None:
+        refuse_mixed(folder)
         self.folder = folder
         self.metrics = self._read("metrics", METRICS, whole)
         self.summary = self._read("summary", SUMMARY)
@@ -64,6 +69,8 @@ class Finished:
                 raise TypeError("its data have names that are no text")
             if not self.settings:
                 raise ValueError("it has no settings")
+            self.incomplete = marked(facts.get("incomplete"))
+            self.processors = [str(name) for name in facts.get("processors") or ()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
         self.titles = titles
@@ -94,8 +101,9 @@ class Finished:
 
     @property
     def what(self) -> str:
-        """What speech the numbers are of; synthetic data are never shown without that word."""
-        return "real speech" if self.kind == "real" else "SYNTHETIC data"
+        """What speech the numbers are of; neither synthetic data nor a part of a run are ever shown without that word."""
+        speech = "real speech" if self.kind == "real" else "SYNTHETIC data"
+        return f"{speech}, {self.incomplete}" if self.incomplete else speech
 
     def names(self, known: Mapping[str, str]) -> dict[str, str]:
         """Algorithm → how tables name it, or its own label; in the order of ``compare``, for run.json sorts the algorithms."""
@@ -123,6 +131,41 @@ class Finished:
         fixed = list(self.first.tasks.fixed)
         emotions = [clips.drop(fixed) for clips in cells]
         return max(float(c.max() / c.sum()) for c in cells), max(float(c.max() / c.sum()) for c in emotions)
+
+
+def marked(incomplete: object) -> str:
+    """How an unfinished run is marked.
+
+    Raises:
+        ValueError: if ``run.json`` has something else there than a run writes.
+    """
+    if incomplete is None:
+        return ""
+    if not isinstance(incomplete, dict):
+        raise TypeError("incomplete is no mapping")
+    return f"INCOMPLETE: {int(incomplete['finished'])} of {int(incomplete['models'])} models"
+
+
+def draw(render: Callable[[Finished, pd.DataFrame], None], finished: Finished, paper: pd.DataFrame) -> None:
+    """Has an experiment draw a run, and sees to it that ``table.md`` says what must not be missed.
+
+    Args:
+        render: The experiment's.
+        finished: The run.
+        paper: The published numbers for its variant.
+
+    Raises:
+        UserError: if ``table.md`` cannot be read or written.
+    """
+    render(finished, paper)
+    path, notes = finished.folder / "table.md", []
+    if finished.incomplete:
+        notes.append(f"**{finished.incomplete}** are in this table; the same command goes on with the others.")
+    if len(finished.processors) > 1:
+        notes.append(f"The models were made by {len(finished.processors)} kinds of processors, so that last digits may differ: "
+                     f"{'; '.join(finished.processors)}.")  # fmt: skip
+    if notes and path.exists():
+        write_text(path, "\n\n".join([*notes, path.read_text(encoding="utf-8")]))
 
 
 def read_results(path: Path, columns: Sequence[str] = KEYS) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from metaser.files import write_text
 from metaser.parallel import available_cores
 from metaser.progress import progress
 from metaser.reporting import results
+from metaser.reporting.folder import ResultsFolder
 from metaser.scaling import limit, measure, page
 from metaser.scaling.worker import Job
 
@@ -40,7 +41,7 @@ def scaling(workloads: Sequence[str] = (), rounds: int = 5, tiny: bool = False, 
     if rounds < 1:
         raise UserError(f"--rounds: {rounds} is impossible; 1 or more")
     names, cores = choose(list(workloads or CHOSEN), WORKLOADS, "--workload"), available_cores()
-    folder = results.ResultsFolder(out / "scaling" / (f"cpu-{cores}-cores" + ("-quick" if tiny else "")))
+    folder = ResultsFolder(out / "scaling" / (f"cpu-{cores}-cores" + ("-quick" if tiny else "")))
     jobs = [Job(name, ALGORITHM, seconds=0.05 if tiny else 4.0, tiny=tiny) for name in names]
     total, done, started = len(jobs) * rounds * len(measure.contenders(cores)), 0, time.monotonic()
     with folder.writing() as path:

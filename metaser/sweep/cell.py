@@ -20,11 +20,12 @@ from typing import Any
 
 from metaser.allocator import tune
 from metaser.config import Experiment
-from metaser.errors import UserError, first_line, nearest
-from metaser.experiment import Going, Run
+from metaser.errors import PartialError, UserError, first_line, nearest
+from metaser.experiment import Run, RunOptions
 from metaser.files import seal, write_text
 from metaser.loading import load
-from metaser.reporting.results import ResultsFolder, difference
+from metaser.reporting.folder import MIXED, ResultsFolder
+from metaser.reporting.kept import difference
 
 LOG, ERROR, RESULTS = "log.txt", "error.txt", "results"
 
@@ -47,7 +48,7 @@ class Cell:
         identity: All that decides the numbers, as `metaser.experiment.Run.identity` has it, but for the device.
         cells: The folder of all cells.
         root: The data root, where one was given.
-        checkpoint_every: As in `metaser.experiment.Going`.
+        checkpoint_every: As in `metaser.experiment.RunOptions`.
         source: Its sources, joined by ``+``, where there are several sets of them.
     """
 
@@ -85,8 +86,8 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it ended well; a folder of results appears whole or not at all."""
-        return all((self.results / name).is_file() for name in FILES)
+        """Whether it ended well."""
+        return all((self.results / name).is_file() for name in FILES) and not (self.results / MIXED).exists()
 
     def error(self) -> str:
         """Why it failed, in one line; nothing when it did not, or was killed."""
@@ -106,7 +107,7 @@ class CellRun(Run):
     def __init__(self, cell: Cell) -> None:
         self.of = cell
         super().__init__(cell.experiment, cell.variant, cell.overrides, cell.cells, [cell.protocol], cell.root,
-                         Going(every=cell.checkpoint_every))  # fmt: skip
+                         RunOptions(every=cell.checkpoint_every, processes=1))  # fmt: skip
         self.results = ResultsFolder(cell.results)
 
     def _settings(self, protocol: str, synthetic: bool) -> Experiment:
@@ -150,7 +151,7 @@ def work(cell: Cell) -> bool:
             load(cell.experiment).run(CellRun(cell))
             return True
         except UserError as error:
-            reason = str(error)
+            reason = error.lines[0] if isinstance(error, PartialError) else str(error)
             print(f"metaser: {reason}", file=sys.stderr)
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"

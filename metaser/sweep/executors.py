@@ -6,27 +6,23 @@ so it starts in no time and shares no threads with anybody.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
 import torch
 
 from metaser.parallel import available_cores
+from metaser.processes import ending, follow_parent, shielded, stop
 from metaser.sweep.cell import Cell, work
 
 #: Called with a cell that ended, and how, for the case that the cell itself could not tell.
 Ended = Callable[[Cell, str], None]
-
-#: Seconds that a cell which is told to stop may take before it is killed.
-GRACE_S = 10.0
 
 
 def local(cells: Sequence[Cell], workers: int | None, device: str, ended: Ended) -> None:
@@ -77,44 +73,6 @@ def child(cell: Cell, cores: Sequence[int], variables: dict[str, str], folder: s
     sys.exit(0 if work(cell) else 1)
 
 
-def follow_parent() -> None:
-    """Ends this process when the one that started it is no more, however that came to be."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_S)
-    os._exit(1)
-
-
-def stop(processes: Sequence[ForkServerProcess]) -> None:
-    """Ends processes: politely first, so that what they wrote stays whole; for good after `GRACE_S`."""
-    with shielded():
-        for process in processes:
-            process.terminate()
-        until = time.monotonic() + GRACE_S
-        for process in processes:
-            process.join(max(0.0, until - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
-
-
-@contextlib.contextmanager
-def shielded() -> Iterator[None]:
-    """Puts Ctrl-C off to the end of the block; a process that is started in it never hears of it."""
-    heard: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the process inherits this
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGINT, handler)
-    if heard:
-        raise KeyboardInterrupt
-
-
 def all_cores() -> list[int]:
     """The numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))
@@ -135,13 +93,6 @@ def environment(number: int, device: str) -> dict[str, str]:
         gpus = visible.split(",")
         variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return variables
-
-
-def ending(code: int | None) -> str:
-    """An exit code in words."""
-    if code is not None and code < 0:
-        return f"its process was killed (signal {signal.Signals(-code).name})"
-    return f"its process ended with exit code {code}" if code else "its run left no whole results folder"
 
 
 def debug(cells: Sequence[Cell], ended: Ended) -> None:

@@ -16,7 +16,7 @@ from metaser.config import Data
 from metaser.errors import UserError, nearest
 from metaser.experiment import Run
 from metaser.study import Study
-from metaser.sweep.cell import Cell, as_json, only
+from metaser.sweep.cell import Cell, as_json
 from metaser.sweep.settings import Sweep, experiment_folder
 
 
@@ -49,12 +49,8 @@ class Draft(Run):
 
     def cell_identity(self, cell: Model) -> dict[str, Any]:
         """The part of the whole's identity that is one cell's; where it is computed decides nothing."""
-        settings = only(self.settings[cell.protocol], cell.algorithm)
-        data = settings.data.model_copy(
-            update={"targets": cell.targets, "source_sets": source_sets(settings.data, cell)}
-        )
-        settings = settings.model_copy(update={"seeds": (cell.seed,), "data": data})
-        features = self._features[settings.of(cell.algorithm).features]
+        settings = self.cells.alone(cell)
+        features = self._features[self.cells.of(cell).features]
         whole = {name: value for name, value in self.prepared().items() if name != "device"}
         return as_json({**whole, "settings": {cell.protocol: settings.model_dump(mode="json")}, "targets": cell.targets,
                         "features": {features.name: features.digest}})  # fmt: skip

@@ -15,7 +15,7 @@ MEASURED = ("bench", "scaling", "sweeps")
 def find(results: Path) -> tuple[list[Path], list[Path]]:
     """The folders of all runs, and of all measurements, in the order of their names, numbers by their size.
 
-    What is hidden, such as the ``.real.partial`` of a run that was stopped, is left out.
+    What is hidden is left out, and so is the ``real.partial`` of a run that is not finished.
 
     Raises:
         UserError: if there is no such folder, or it holds neither.
@@ -30,7 +30,7 @@ def find(results: Path) -> tuple[list[Path], list[Path]]:
 
     for place, folders, files in os.walk(results, onerror=refuse):
         path = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".partial")]
         if path.relative_to(results).parts[:1] in [(name,) for name in MEASURED]:
             if "table.md" in files:
                 measured.append(path)
