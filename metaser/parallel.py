@@ -10,8 +10,9 @@ some processors take several times as long for these.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -62,6 +63,21 @@ class Workers:
         self._limits.restore_original_limits()
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One thread for PyTorch's and NumPy's operators while the block runs, as `Workers` has it.
+
+    A single small task gains nothing from more of them: they spend seconds of CPU waiting for one another.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def available_cores() -> int:

@@ -14,11 +14,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-
-# Its functions have ``group=group.WORLD`` for a default, fixed when it is first imported, as torch's compiler or an optimiser
-# makes it be. After `Ranks.join` that would hold the process group for ever: its threads would outlive Python, and one that
-# lets go of a tensor too late ends the process with SIGABRT. So it is imported before.
-import torch.distributed.nn
 from torch import nn
 
 from metaser.errors import StoppedError, UserError, first_line
@@ -49,6 +44,11 @@ class Ranks:
         """
         if "WORLD_SIZE" not in os.environ:
             return cls()
+        # Its functions have ``group=group.WORLD`` for a default, fixed when it is first imported, as torch's compiler or an
+        # optimiser makes it be. After the ranks have met that would hold the process group for ever: its threads would
+        # outlive Python, and one that lets go of a tensor too late ends the process with SIGABRT. So it is imported before.
+        import torch.distributed.nn  # not above: it imports torch's compiler, which one process alone does not need
+
         try:
             count = int(os.environ["WORLD_SIZE"])
             if count == 1:

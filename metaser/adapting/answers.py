@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from metaser.adapting.sound import Span
-from metaser.reporting.plots import COLOURS, save
 from metaser.spreadsheet import guarded
 
 
@@ -93,6 +91,8 @@ class Answers:
         Raises:
             UnwritableError: if one cannot be written.
         """
+        from metaser.reporting.plots import COLOURS, plt, save  # matplotlib takes a second to import
+
         frame, written = self.windows(), []
         for number, (clip, rows) in enumerate(frame.groupby("clip", sort=False)):
             if len(rows) < 2:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.model_selection import StratifiedKFold
 
 if TYPE_CHECKING:
     from metaser.adapting.model import Model, Support
+
+#: The normal distribution's 97.5 % quantile.
+Z = 1.959963984540054
 
 #: Clips up to which one is left out at a time; of more, a tenth.
 ONE_BY_ONE, FOLDS = 40, 10
@@ -38,9 +40,10 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its lower and upper end."""
-        found = binomtest(self.right, self.clips).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        """Its lower and upper end: Wilson's equation; scipy.stats, which has it, takes a second to import."""
+        p, n = self.share, self.clips
+        middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + (Z / (2 * n)) ** 2)
+        return max(0.0, (middle - half) / (1 + Z**2 / n)), min(1.0, (middle + half) / (1 + Z**2 / n))
 
 
 def estimate(model: Model) -> dict[str, Estimate]:
@@ -85,6 +88,8 @@ def clips(support: Support) -> Iterator[np.ndarray]:
     if len(y) <= ONE_BY_ONE:
         yield from np.arange(len(y))[:, None]
         return
+    from sklearn.model_selection import StratifiedKFold
+
     for _, rows in StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(y, y):
         yield np.asarray(rows)
 

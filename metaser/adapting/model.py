@@ -28,6 +28,7 @@ from metaser.corpora.folder import Folder, clips_below, decodable
 from metaser.errors import UserError, first_line, nearest
 from metaser.features import recipe
 from metaser.features.normalisation import normalise_by
+from metaser.parallel import single_thread
 from metaser.progress import say
 from metaser.tasks import Task
 from metaser.tasks.dataset import by_support
@@ -203,7 +204,8 @@ class Model:
         rows = np.array([row for row, span in enumerate(spans) if not span.note or span.note in told], dtype=int)
         probabilities = np.full((len(spans), len(self.facts.answers)), np.nan)
         if len(rows):
-            probabilities[rows] = self.probabilities(asked.part(rows), self.support, together)
+            with single_thread():
+                probabilities[rows] = self.probabilities(asked.part(rows), self.support, together)
         return Answers(spans, self.facts.answers, probabilities)
 
     def probabilities(self, asked: Sound, support: Support, together: bool = False) -> np.ndarray:
@@ -233,7 +235,8 @@ class Model:
     def estimate(self) -> dict[str, Estimate]:
         """How often it would be right on other clips like those that it is adapted to; see `metaser.adapting.estimate`."""
         assert self.support is not None, "asked of an adapted model only"
-        return estimate(self)
+        with single_thread():
+            return estimate(self)
 
     def save(self, path: str | Path) -> None:
         """Writes a model file (`metaser.adapting.file`); speakers' names are not kept.

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import nn
 from torch.nn import functional as F
 
@@ -74,6 +73,8 @@ class FMAML(MAML):
         """Chooses the offset, if so set: the least mean query loss over tasks of the sources."""
         if not self.settings.calibrate:
             return
+        from scipy.optimize import minimize_scalar
+
         self.offset = 0.0
         tasks = [task(number) for number in range(CALIBRATION_TASKS)]
         asked = [(self.predict(one), one) for one in tasks]

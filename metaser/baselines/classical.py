@@ -11,19 +11,20 @@ Made for utterance functionals; of features over time it takes each coefficient'
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from scipy.linalg import solve
 from scipy.special import log_softmax, logsumexp
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from metaser.algorithms.base import Loopless, Sources
-from metaser.baselines.linear import utterance_statistics
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
+
+if TYPE_CHECKING:  # and below where they are used, for scikit-learn takes half a second to import
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import Pipeline
 
 #: Strength of the logistic regression's L2 penalty (1/C), as `metaser.baselines.linear.predict` has it.
 PENALTY = 1.0
@@ -43,6 +44,10 @@ class Classical(Loopless):
 
     def prepare(self, sources: Sources) -> None:
         """Fits the logistic regression on all clips of the sources, and takes their covariance within class and domain."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         x = flat(sources.x)
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / PENALTY, max_iter=2000))
         self.source = model.fit(x, np.array(sources.emotions))
@@ -86,10 +91,16 @@ class Classical(Loopless):
 
 def discriminant() -> LinearDiscriminantAnalysis:
     """LDA whose covariance is shrunk as Ledoit and Wolf do."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
 def flat(x: torch.Tensor) -> np.ndarray:
     """``(clips, features)`` float64 of ``(clips, coefficients, frames)``: as they are where there is one frame."""
     values = floating(x.detach().cpu())
-    return values[:, :, 0].double().numpy() if values.shape[2] == 1 else utterance_statistics(values)
+    if values.shape[2] == 1:
+        return values[:, :, 0].double().numpy()
+    from metaser.baselines.linear import utterance_statistics
+
+    return utterance_statistics(values)

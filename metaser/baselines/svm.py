@@ -10,10 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import nn
 
 from metaser import config
@@ -49,6 +45,8 @@ class SVM(Loopless):
 
     def finish(self, task: Callable[[int], Task]) -> None:
         """Chooses C by macro-F1 on tasks of the sources, each without the clips of its own source beside it."""
+        from sklearn.metrics import f1_score
+
         scores = np.zeros(len(PENALTIES))
         for number in range(CHOICE_TASKS):
             asked = task(number)
@@ -66,6 +64,10 @@ class SVM(Loopless):
             penalty: C.
             without: A source whose clips are not used.
         """
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
         x, y = flat(task.support_x), task.support_y.cpu().numpy()
         if self.with_sources:
             used = (self.domains != without) & np.isin(self.emotions, task.classes)

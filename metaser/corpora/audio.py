@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.signal
 import soundfile
-import torch
-import torchaudio
 
 from metaser.errors import UserError
 from metaser.files import open_regular
+
+if TYPE_CHECKING:  # and below where they are used: decoding alone needs neither, and scipy.signal takes a second
+    import torch
+    import torchaudio
 
 #: Sample rates in Hz that recordings have; any other is a damaged header.
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
@@ -195,6 +197,8 @@ def read_waveform(path: str | Path, rate: int) -> torch.Tensor:
     Raises:
         UserError: as `read_samples`.
     """
+    import torch
+
     samples, found = read_samples(path)
     return torch.from_numpy(samples) if found == rate else resampled(samples, found, rate)
 
@@ -210,10 +214,14 @@ def resampled(samples: np.ndarray, found: int, wanted: int) -> torch.Tensor:
     Returns:
         ``(ceil(samples * wanted / found),)`` float32.
     """
+    import torch
+
     common = math.gcd(found, wanted)
     down, up = found // common, wanted // common
     if max(down, up) <= LARGEST_TERM:
         return sinc(down, up)(torch.from_numpy(samples))
+    import scipy.signal
+
     polyphase = scipy.signal.resample_poly(samples, up, down, window=low_pass(max(down, up)))
     return torch.from_numpy(polyphase.astype(np.float32, copy=False))
 
@@ -221,10 +229,14 @@ def resampled(samples: np.ndarray, found: int, wanted: int) -> torch.Tensor:
 @lru_cache(maxsize=16)
 def sinc(down: int, up: int) -> torchaudio.transforms.Resample:
     """torchaudio's resampler by a reduced ratio, with its kernel."""
+    import torchaudio
+
     return torchaudio.transforms.Resample(down, up)
 
 
 @lru_cache(maxsize=4)
 def low_pass(factor: int) -> np.ndarray:
     """The filter that `scipy.signal.resample_poly` would design anew for each clip, ``(20 factor + 1,)`` float32."""
+    import scipy.signal
+
     return scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)).astype(np.float32)

@@ -10,11 +10,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from metaser.errors import UserError
+
+if TYPE_CHECKING:  # and below where it is used: file names are read without it
+    import pandas as pd
 
 #: The canonical emotion names; every corpus maps its own codes to these.
 EMOTIONS = (
@@ -98,15 +101,22 @@ class Scan:
     """What lies in a corpus's folder.
 
     Attributes:
-        table: One row per clip, with the columns `COLUMNS`; ``path`` is absolute; sorted by path.
+        rows: The clips, with the values of `COLUMNS`; ``path`` is absolute; sorted by path.
         misnamed: Audio files whose names do not fit the corpus's grammar, absolute, sorted.
         twice: Clips that are there twice, such as in a nested second copy of the corpus: the first by path, and the
             other one; absolute, sorted by the other one.
     """
 
-    table: pd.DataFrame
+    rows: list[tuple[str, ...]]
     misnamed: list[Path] = field(default_factory=list)
     twice: list[tuple[Path, Path]] = field(default_factory=list)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per clip, with the columns `COLUMNS`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=list(COLUMNS))
 
 
 class Corpus(ABC):
@@ -197,7 +207,7 @@ class Corpus(ABC):
                          utterance.emotion, utterance.text, group))  # fmt: skip
         if not rows and not misnamed:
             raise self.without_clips(folder)
-        return Scan(pd.DataFrame(rows, columns=list(COLUMNS)), misnamed, twice)
+        return Scan(rows, misnamed, twice)
 
     def without_clips(self, folder: Path) -> UserError:
         """The error to raise where ``folder`` holds no clip of this corpus."""
@@ -212,13 +222,13 @@ class Corpus(ABC):
                 misnamed (what it says cannot be known) or there twice (one copy would test what the other trained).
         """
         scan = self.scan(folder)
-        if scan.table.empty:
+        if not scan.rows:
             raise self.without_clips(folder)
         others = len(scan.misnamed or scan.twice) - 1
         more = f" (and {others} more: `metaser data verify {self.name}`)" if others > 0 else ""
         if scan.misnamed:
             raise UserError(f"{scan.misnamed[0]}: is not named as {self.title} names its clips, such as "
-                            f"{Path(scan.table['path'].iloc[0]).relative_to(folder)}; rename or remove it{more}")  # fmt: skip
+                            f"{Path(scan.rows[0][0]).relative_to(folder)}; rename or remove it{more}")  # fmt: skip
         if scan.twice:
             one, two = scan.twice[0]
             raise UserError(f"{one} and {two}: the same clip is there twice; remove one{more}")
@@ -305,4 +315,6 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Utterance tables, one below the other, with a fresh index."""
+    import pandas as pd
+
     return pd.concat(list(tables), ignore_index=True)[list(COLUMNS)]

@@ -108,7 +108,7 @@ def fetch(corpus: Corpus, root: Path) -> Path:
                 with progress(f"unpacking {corpus.name} ({item.file})") as update:
                     unpack(archive, unpacked / item.into, flat=bool(item.into), progress=update)
             unpacked.mkdir(exist_ok=True)
-            if corpus.scan(unpacked).table.empty:
+            if not corpus.scan(unpacked).rows:
                 raise corpus.without_clips(unpacked)
             os.rename(unpacked, root / corpus.name)
         except UnwritableError:

@@ -18,8 +18,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import scipy.fft
-import soundfile
 
 from metaser.corpora.base import Corpus, Progress
 from metaser.errors import UserError
@@ -90,6 +88,8 @@ def ensure_corpus(
     Raises:
         UserError: if the cache cannot be written, or the disk is full.
     """
+    import soundfile  # here and below, not above: `metaser data list` makes no clips
+
     root = cache_folder("corpora")
     folder = root / name
     if is_whole(folder, clips):
@@ -116,6 +116,7 @@ def ensure_corpus(
 
 def write_clips(folder: Path, clips: Mapping[str, Render], progress: Progress | None, workers: int | None) -> None:
     """Renders the clips into ``folder`` and writes the marker last."""
+    import soundfile
 
     def write(relative: str) -> None:
         # Rounded here, since libsndfile's own conversion from floats has changed between its versions.
@@ -168,6 +169,8 @@ def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> np.n
     Returns:
         ``(samples,)`` float64.
     """
+    import scipy.fft
+
     length = scipy.fft.next_fast_len(samples, real=True)
     spectrum = scipy.fft.rfft(rng.standard_normal(length))
     frequency = scipy.fft.rfftfreq(length, 1 / RATE)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from metaser.corpora.audio import read_waveform
 
@@ -30,6 +29,8 @@ def overlaps(paths: Sequence[Path], rates: Sequence[int]) -> Iterator[tuple[tupl
     Raises:
         UserError: naming the file, if a clip cannot be read.
     """
+    import torch  # the only part of `metaser data verify` that needs it
+
     coarse = [wave - wave.mean() for wave in (read_waveform(path, COARSE_RATE) for path in paths)]
     if not coarse:
         return

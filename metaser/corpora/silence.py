@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
-import scipy.fft
 
 from metaser.corpora.base import Expected, Utterance
 from metaser.corpora.generated import (
@@ -75,6 +74,8 @@ def noise(name: str, rng: np.random.Generator, samples: int, slope: float, mains
         clicks[rng.integers(0, samples, 1 + rng.poisson(2 * samples / RATE))] = rng.normal(0, 30)
         return np.convolve(clicks, np.exp(-np.arange(48) / 8) * rng.standard_normal(48), mode="same")
     if name == "babble":
+        import scipy.fft
+
         # Many far voices: noise in the band of speech, its level wandering at the rate of syllables.
         length = scipy.fft.next_fast_len(samples, real=True)
         band = np.abs(scipy.fft.rfftfreq(length, 1 / RATE) - 900) < 700

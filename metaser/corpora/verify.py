@@ -105,7 +105,7 @@ def inventory(root: Path | None, corpora: Iterable[Corpus] | None = None) -> lis
         clips, problem = 0, ""
         if folder is not None:
             try:
-                clips = len(corpus.scan(folder).table)
+                clips = len(corpus.scan(folder).rows)
                 if not clips:
                     raise corpus.without_clips(folder)
             except UserError as error:

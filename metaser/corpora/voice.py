@@ -6,13 +6,12 @@ Fant, Acoustic theory of speech production, 1960; the resonators are those of Kl
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
 
 from metaser.corpora.generated import RATE
 
 #: In samples: 8 ms between frames, windows of 16 ms, spectra of 32 ms to leave room for a resonance to die away.
 HOP, WINDOW, SPECTRUM = 128, 256, 512
-FREQUENCIES = scipy.fft.rfftfreq(SPECTRUM, 1 / RATE).astype(np.float32)
+FREQUENCIES = np.fft.rfftfreq(SPECTRUM, 1 / RATE).astype(np.float32)
 
 
 def smooth(tracks: np.ndarray, width: int) -> np.ndarray:
@@ -56,12 +55,16 @@ def tract_response(formants: np.ndarray, tilt: float, tract: float) -> np.ndarra
 
 def short_time(signal: np.ndarray) -> np.ndarray:
     """Spectra of Hann windows that overlap by half, padded so that a filter may ring on: ``(frames, bins)``."""
+    import scipy.fft  # in float32, which NumPy 1 cannot; not above, since `metaser data list` makes no clips
+
     windows = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]
     return scipy.fft.rfft(windows * np.hanning(WINDOW + 1)[:-1].astype(np.float32), SPECTRUM)
 
 
 def overlap_add(spectra: np.ndarray) -> np.ndarray:
     """The signal of `short_time`'s spectra: ``(samples,)``."""
+    import scipy.fft
+
     blocks = scipy.fft.irfft(spectra, SPECTRUM).reshape(len(spectra), SPECTRUM // HOP, HOP)
     signal = np.zeros((len(spectra) + SPECTRUM // HOP - 1, HOP), np.float32)
     for part in range(SPECTRUM // HOP):

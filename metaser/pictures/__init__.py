@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from metaser import config
 from metaser.corpora.base import Progress
-from metaser.corpora.selection import Selection
 from metaser.errors import UserError, nearest
 from metaser.pictures.base import Pictures, PictureSet
 from metaser.pictures.digits import Digits
 from metaser.pictures.mnist import MNIST
 from metaser.pictures.omniglot import Omniglot
 from metaser.pictures.strokes import Strokes
+
+if TYPE_CHECKING:
+    from metaser import config
+    from metaser.corpora.selection import Selection
 
 __all__ = ["PICTURES", "PictureSet", "Pictures", "select"]
 
@@ -30,6 +33,8 @@ def select(settings: config.Data, root: Path | None, progress: Progress | None =
     Raises:
         UserError: if no set is there, or one cannot be read.
     """
+    from metaser.corpora.selection import Selection  # not above: `metaser data list` selects nothing
+
     reasons = []
     for name in settings.pictures:
         if name not in PICTURES:

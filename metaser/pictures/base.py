@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import torch
 from PIL import Image
 
 from metaser.corpora.base import COLUMNS, Progress, folder_below
+
+if TYPE_CHECKING:  # and below where they are used: `metaser data list` needs neither
+    import pandas as pd
+    import torch
 
 #: Height and width of every picture, in pixels.
 SIDE = 28
@@ -81,6 +84,9 @@ class PictureSet(ABC):
         self, x: np.ndarray, classes: Sequence[str], drawers: Sequence[str], parts: Sequence[str], paths: Sequence[str]
     ) -> Pictures:
         """Pictures ``(pictures, 28, 28)`` uint8 with their table."""
+        import pandas as pd
+        import torch
+
         rows = zip(paths, classes, drawers, parts, strict=True)
         table = pd.DataFrame([(path, self.name, "", drawer, "", label, "", f"{self.name}/{path}", part)
                               for path, label, drawer, part in rows], columns=[*COLUMNS, "domain"])  # fmt: skip

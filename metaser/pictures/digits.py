@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from metaser.corpora.base import Progress
 from metaser.pictures.base import SIDE, Pictures, PictureSet
@@ -23,6 +22,8 @@ class Digits(PictureSet):
 
     def load(self, folder: Path | None, progress: Progress | None = None) -> Pictures:
         """All of them."""
+        from sklearn.datasets import load_digits
+
         found = load_digits()
         x = [Image.fromarray((255 / 16 * image).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
              for image in found.images]  # fmt: skip

@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from metaser.errors import UserError
 from metaser.tasks.sampler import Clips, Episode, with_speakers
@@ -117,6 +114,8 @@ def by_group(
     y: np.ndarray, share: float, groups: Sequence[Any] | np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Random divisions that keep groups whole: about that share set apart, of each class as far as the groups allow."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     parts = min(round(1 / share), len(set(groups)), int(np.bincount(y).max()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class that is too small for all parts may still do for one
@@ -126,6 +125,9 @@ def by_group(
 
 def components(who: np.ndarray, what: np.ndarray) -> np.ndarray:
     """A number per clip: the same for all that are bound together by a speaker or a recording, directly or by others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     speakers = who.max(initial=-1) + 1
     nodes = speakers + what.max(initial=-1) + 1
     links = coo_array((np.ones(len(who)), (who, speakers + what)), shape=(nodes, nodes))
