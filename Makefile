@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-full exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
+.PHONY: help setup test test-slow test-slurm lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-full exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -43,6 +43,9 @@ test: $(READY)  ## the test suite, on two cores; uses METASER_DATA's corpora whe
 
 test-slow: $(READY)  ## the same, with runs killed a hundred times instead of twenty
 	METASER_KILLS=100 $(BIN)/python -m pytest $(PYTEST)
+
+test-slurm: $(READY)  ## sweeps on a real Slurm of one machine, where Debian's packages of it are (minutes)
+	METASER_SLURM=1 $(BIN)/python -m pytest -n 0 -m slurm tests/test_slurm.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
