@@ -13,7 +13,7 @@ ASKED = $(foreach p,$(PROTOCOL),--protocol '$(p)') $(foreach s,$(SET),--set '$(s
 RUN = $(BIN)/metaser run --results '$(RESULTS)' $(ASKED)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-slow test-avx2 lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-full exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
+.PHONY: help setup test test-quick test-slow test-avx2 test-slurm lint format clean exp-fmaml exp-fmaml-5shot exp-fmaml-10shot exp-fmaml-20shot exp-fmaml-full exp-fmaml-ablations exp-fmaml-metric exp-fmaml-best exp-fmaml-search exp-fmaml-normalisation exp-modifications exp-fomaml exp-reptile exp-regmaml exp-modifications-smoke exp-modifications-search exp-modifications-full exp-metaser exp-metaser-smoke exp-metaser-search exp-metaser-full exp-omniglot exp-omniglot-full exp-mnist exp-adapt notebooks report bench scaling
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -37,6 +37,9 @@ test-slow: $(READY)  ## the same with what takes long, and with runs killed a hu
 test-avx2: $(READY)  ## what depends on arithmetic, as on a processor that has AVX2 and no AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
 	  $(BIN)/python -m pytest $(PYTEST) -m "arithmetic and not slow and not slurm"
+
+test-slurm: $(READY)  ## sweeps on a real Slurm of one machine, where Debian's packages of it are (minutes)
+	METASER_SLURM=1 $(BIN)/python -m pytest -n 0 -m slurm tests/test_slurm.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
