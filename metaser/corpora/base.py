@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -107,7 +107,7 @@ class Scan:
             other one; absolute, sorted by the other one.
     """
 
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     misnamed: list[Path] = field(default_factory=list)
     twice: list[tuple[Path, Path]] = field(default_factory=list)
 
