@@ -41,6 +41,7 @@ from metaser.reporting.folder import PROFILE, SHARED, ResultsFolder
 from metaser.reporting.kept import Kept, digest_of
 from metaser.study import Study
 from metaser.trials import Trial, Trials
+from metaser.work import Work
 
 #: The recipe of pictures, which are taken as they are.
 PIXELS = "pixels"
@@ -303,8 +304,7 @@ class Run:
         if not self.trials:
             raise UserError(f"data.source_sets: no set of sources and no target is there whole; not there: "
                             f"{', '.join(self.speech.absent)} (`metaser data list` says where to get them)")  # fmt: skip
-        for trial in self.trials:
-            self.cells.samplers(trial.cell)
+        self._check_models()
         kept = Kept(self.results.path)
         known = [kept.find(trial.name, trial.identity) if self.ranks.first else None for trial in self.trials]
         left = [trial for trial, there in zip(self.trials, self.ranks.tell([one is not None for one in known]), strict=True)
@@ -323,6 +323,18 @@ class Run:
             others = kept.others({trial.name: trial for trial in self.trials})
             if others:
                 say(f"{self.results.path}: keeps {len(others)} finished models that are not of this run")
+
+    def _check_models(self) -> None:
+        """Refuses settings that no model can be made of; before anything is trained.
+
+        Raises:
+            UserError: that names the setting.
+        """
+        for trial in self.trials:
+            self.cells.samplers(trial.cell)
+        with Workers(1) as workers:
+            for cell in {(trial.cell.protocol, trial.cell.algorithm): trial.cell for trial in self.trials}.values():
+                Work(self.cells, cell, self.features(cell), workers)
 
     def _advice(self, failed: int) -> str:
         folder, count = self.results.path, len(self.trials)

@@ -24,7 +24,6 @@ from support.corpora import clip, emodb, emofilm, emovo
 from support.limit import LIMIT, until
 from support.tasks import EMOTIONS
 
-
 TWO = "data.targets=[x-ako, x-dor]"
 
 

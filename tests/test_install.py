@@ -1,13 +1,18 @@
-"""What an installation is made of: learn2learn as it is imported here."""
+"""What an installation is made of: its requirements and their pins, its types, learn2learn as it is imported here."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import metadata, resources
 
 import pytest
+from packaging.requirements import Requirement
 
 from support import REPOSITORY
+
+REQUIREMENTS = [Requirement(line) for line in metadata.requires("metaser") or []]
 
 
 def python(code: str) -> str:
@@ -17,6 +22,42 @@ def python(code: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
+
+
+def canonical(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+@pytest.mark.quick
+def test_every_requirement_has_one_pin_within_its_range() -> None:
+    lines = (REPOSITORY / "packaging" / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    versions = {canonical(name): version for name, version in pins.items()}
+    assert len(versions) == len(pins)
+    for requirement in REQUIREMENTS:
+        if requirement.name != "metaser":  # its own extras
+            assert requirement.specifier.contains(versions[canonical(requirement.name)]), str(requirement)
+
+
+@pytest.mark.quick
+def test_what_not_everybody_needs_is_an_extra() -> None:
+    plain = {canonical(one.name) for one in REQUIREMENTS if one.marker is None}
+    assert {"torch", "torchaudio", "learn2learn", "python-speech-features", "pandas", "matplotlib", "pyyaml"} <= plain
+    assert not plain & {"submitit", "transformers", "pytest", "mypy", "ruff", "cvxpy", "scs", "gsutil", "qpth"}
+    assert set(metadata.metadata("metaser").get_all("Provides-Extra") or []) == {"slurm", "encoders", "dev"}
+    assert metadata.metadata("metaser")["Requires-Python"] == "<3.14,>=3.11"
+
+
+@pytest.mark.quick
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert (resources.files("metaser") / "py.typed").is_file()
+
+
+@pytest.mark.quick
+def test_learn2learn_drags_in_nothing_that_it_does_not_import() -> None:
+    needs = {canonical(Requirement(line).name) for line in metadata.requires("learn2learn") or []}
+    assert not needs & {"gsutil", "qpth", "cvxpy", "scs"}
+    assert metadata.version("learn2learn") == "0.2.0+metaser"
 
 
 def test_learn2learn_is_imported_without_what_is_slow_and_unused() -> None:

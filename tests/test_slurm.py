@@ -24,7 +24,7 @@ from metaser.sweep.cell import Cell
 from metaser.sweep.slurm import JOBS
 from support import REPOSITORY
 from support.slurm import cluster, tied
-from test_sweep import PLAIN, SMALL, attempts, cells_of, sweep, sweep_file
+from support.sweeps import PLAIN, SMALL, attempts, cells_of, sweep, sweep_file
 
 pytestmark = [
     pytest.mark.slurm,

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from scipy import stats
 
 from metaser.files import alone
@@ -27,29 +25,15 @@ from metaser.sweep.cell import Cell, work
 from metaser.sweep.grid import grid
 from metaser.sweep.settings import Sweep, read
 from support import FMAML
-from support.commands import TASKS, Result, assert_refused, command, metaser, start
+from support.commands import Result, assert_refused, command, metaser, start
 from support.limit import LIMIT, until
+from support.sweeps import SMALL, attempts, cells_of, sweep
 
-SMALL = ["training.iterations=2", "training.meta_batch=2", "training.monitor_every=0", "evaluation.tasks=3",
-         "evaluation.steps=[]", "compare=[fmaml]", *TASKS]  # fmt: skip
 INNER = {"name": "fomaml", "inner_lr": 0.1, "steps": 5}
 INLINE: dict[str, dict[str, Any]] = {
     "half": {**INNER, "inner_lr": 0.05}, "second": {**INNER, "name": "maml"}, "head": {**INNER, "name": "anil"},
     "fmaml": {"steps": 2}, "two": {**INNER, "steps": 2},
 }  # fmt: skip
-SWEEP: dict[str, Any] = {"experiment": "plain", "variants": ["5shot"], "protocols": ["paper"], "targets": ["x-ako"],
-                         "seeds": [0, 1], "set": SMALL}  # fmt: skip
-
-#: An experiment that draws nothing, which is most of what a tiny run spends its time on.
-PLAIN = """
-def run(run):
-    with run.writing() as folder:
-        run.all_cells()
-        run.write(folder)
-
-def render(finished, paper):
-    pass
-"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,27 +42,6 @@ def without_corpora() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("METASER_DATA", raising=False)
         yield
-
-
-def sweep_file(folder: Path, **changes: Any) -> Path:
-    """A ``tiny.yaml`` beside its experiment; a key that is set to None is left out."""
-    path, plain = folder / "tiny.yaml", folder / "plain"
-    if not plain.exists():
-        plain.mkdir()
-        (plain / "run.py").write_text(PLAIN)
-        for name in ("config.yaml", "paper.csv"):
-            shutil.copy(FMAML / name, plain)
-    path.write_text(yaml.safe_dump({key: value for key, value in {**SWEEP, **changes}.items() if value is not None}))
-    return path
-
-
-def sweep(folder: Path, **changes: Any) -> Result:
-    return metaser("sweep", sweep_file(folder, **changes), "--results", folder / "results")
-
-
-def cells_of(folder: Path, **changes: Any) -> list[Cell]:
-    path = sweep_file(folder, **changes)
-    return grid(read(path), path, folder / "results" / "sweeps" / "tiny").cells
 
 
 def algorithms(hot: float) -> list[dict[str, Any]]:
@@ -91,10 +54,6 @@ def state(folder: Path) -> dict[str, int]:
     return {
         str(path.relative_to(cells)): path.stat().st_mtime_ns for path in sorted(cells.rglob("*")) if path.is_file()
     }
-
-
-def attempts(log: Path) -> int:
-    return sum(line.startswith("metaser: 2") for line in log.read_text().splitlines())
 
 
 @dataclasses.dataclass
