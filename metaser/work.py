@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from metaser import learners, models
-from metaser.algorithms.base import Learner, Sources
+from metaser.algorithms.base import Learner, Loopless, Sources
 from metaser.cells import Cell, Cells
 from metaser.checkpoint import Checkpoints
-from metaser.errors import DivergedError
+from metaser.errors import DivergedError, UserError
 from metaser.evaluation import Scores, evaluate, mean_interval
 from metaser.features import FeatureSet, normalise
 from metaser.parallel import Workers
@@ -169,7 +169,14 @@ class Work:
         return {**self.cells.keys(self.cell, target), "seed": self.cell.seed}
 
     def build(self) -> Learner:
-        """The learner, with weights drawn by the seed."""
+        """The learner, with weights drawn by the seed.
+
+        Raises:
+            UserError: if the settings do not go together.
+        """
+        name = self.algorithm.name
+        if self.settings.training.iterations and issubclass(learners.LEARNERS.get(name, Learner), Loopless):
+            raise UserError(f"algorithms.{self.cell.algorithm}: {name} is not trained on tasks; set its iterations: 0")
         settings, (height, width) = self.settings, self.features.x.shape[1:]
         own = settings.tasks.order == "own"
         outputs = (len(self.samplers[""].emotions) if own else settings.tasks.ways) + len(settings.tasks.fixed)

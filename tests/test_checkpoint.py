@@ -291,6 +291,7 @@ def assert_same_results(found: Path, wanted: Path) -> None:
     assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in wanted.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_killed_at_random_moments_give_the_results_of_one_that_was_not(
     seed: int, starter: Starter, uninterrupted: tuple[Path, float], tmp_path: Path

@@ -115,6 +115,7 @@ def test_one_cell_can_be_run_alone(tmp_path: Path, finished: tuple[Path, Result]
     assert_refused(metaser(*small(tmp_path), "--protocol", "strickt"), "unknown protocol 'strickt'", "'strict'")
 
 
+@pytest.mark.slow
 def test_a_run_says_where_its_time_went_and_computes_the_same(finished: tuple[Path, str], tmp_path: Path) -> None:
     """With ``--profile``, and with tasks stacked by vmap, which rounds otherwise but learns the same."""
     result = metaser(
@@ -456,6 +457,7 @@ def test_data_probe_measures_within_and_across_languages(open_root: Path) -> Non
     assert result.stdout.count("across") == 3
 
 
+@pytest.mark.slow
 def test_the_readme_says_what_a_linear_classifier_gets_on_the_synthetic_corpus() -> None:
     """Its two figures are those that the command prints, as near as processors agree, far from chance and certainty."""
     printed = metaser("data", "probe").stdout.splitlines()

@@ -57,6 +57,7 @@ def strict(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(FMAML, "5shot", SETTINGS, tmp_path_factory.mktemp("strict"), ["strict"], root)
 
 
+@pytest.mark.slow
 def test_every_method_runs_on_it_beside_the_papers_numbers(root: Path, tmp_path: Path) -> None:
     methods = list(Study(FMAML / "config.yaml").experiment(variant="5shot").algorithms)
     assert {"fmaml", "maml", "supervised", "zero-shot", "tuned-head", "tuned-all", "protonet", "classical", "best"} == {

@@ -67,6 +67,7 @@ def test_a_clip_may_be_shorter_than_what_the_encoder_sees(tiny: Encoder, samples
     assert compute(torch.ones(samples) * 0.1, tiny)[0].isfinite().all()
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_on_it_and_other_weights_give_other_features(tiny: Encoder, tmp_path: Path) -> None:
     settings = ("compare=[classical,best]", "features.recipe=tiny", "evaluation.steps=[]", "tasks.fixed_shots=2",
                 *(f"algorithms.{label}.features.recipe=tiny" for label in ("classical", "best")))  # fmt: skip

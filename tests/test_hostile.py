@@ -199,6 +199,7 @@ def test_documents_that_are_no_settings(ground: Path) -> None:
             family.judge(label, "" if found is None or label in valid else "is taken for good")
 
 
+@pytest.mark.slow
 def test_damaged_settings(ground: Path) -> None:
     path = ground / "own" / "config.yaml"
     tree = yaml.safe_load(CONFIG)

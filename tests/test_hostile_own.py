@@ -188,6 +188,7 @@ NO_TREES = ("", "{}", "[]", "3", "null", "[" * 100_000, '{"a": ' * 100_000, "\x0
 REPEATED = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv")
 
 
+@pytest.mark.slow
 def test_stopped_runs(speech: Path, stopped: Path, finished: Path, ground: Path) -> None:
     """What a stopped run left, damaged: refused by name, or done anew, and then it gives what a whole run gives."""
     results = ground / "here" / "results"
@@ -258,6 +259,7 @@ def spoiled(finished: Path) -> Iterator[tuple[str, str, bytes]]:
         yield "run.json", text[:9], text.encode()
 
 
+@pytest.mark.slow
 def test_results_to_draw(finished: Path, ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`metaser render` on CSV files and a `run.json` that are no longer what a run writes."""
     folder = ground / "here" / "copy"

@@ -60,6 +60,7 @@ def test_the_table_has_what_the_report_has(table1: Path) -> None:
     assert list(pd.read_csv(table1 / "optima.csv").columns) == list(trends.OPTIMA)
 
 
+@pytest.mark.slow
 def test_a_divergence_is_recorded_and_stops_no_other_model(tmp_path: Path) -> None:
     result = run(tmp_path, "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]")
     assert result.returncode == 0, result.stderr
@@ -73,8 +74,14 @@ def test_a_divergence_is_recorded_and_stops_no_other_model(tmp_path: Path) -> No
     assert "1 of 1" in page
     assert page.index("λ/α = 2:") < page.index("λ/α = 5:"), "from the smallest on"
     assert pd.read_csv(folder / "optima.csv").set_index("algorithm").loc["lambda-10", "last"].isna().all()
-    assert_refused(run(tmp_path / "strict", "lambda", "algorithms.lambda-10.inner_lr=1e6", "seeds=[0]",
-                       "training.divergence=error"), "diverged")  # fmt: skip
+
+
+def test_where_divergence_is_an_error_the_run_has_failed(tmp_path: Path) -> None:
+    settings = ("algorithms.regmaml.inner_lr=1e6", "algorithms.regmaml.lambda_ratio=10", "seeds=[0]")
+    result = run(tmp_path, "regmaml", *settings, "training.divergence=error")
+    assert result.returncode == 1, result.stderr
+    assert "diverged" in result.stderr.splitlines()[-2]
+    assert "models failed" in result.stderr.splitlines()[-1]
 
 
 def test_where_every_model_diverged_there_is_nothing_to_report(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def command(out: Path) -> list[str]:
             "--checkpoint-every", "2", "--results", str(out), *settings]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_by_torchrun_gives_the_results_and_a_dead_rank_costs_nothing(tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     subprocess.run([sys.executable, *command(alone)], check=True, capture_output=True, env=variables(), cwd=REPOSITORY,

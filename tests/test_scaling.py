@@ -81,6 +81,7 @@ def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float
     assert (link.latency_s, link.bandwidth) == pytest.approx((latency, bandwidth), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
     result = metaser("scaling", "--quick", "--rounds", 1, "--workload", "omniglot-fc", "--results", tmp_path)
     assert result.returncode == 0, result.stderr

@@ -83,6 +83,7 @@ def meanwhile(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(experiment, "side_by_side", watched)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_a_model_that_failed(plain: Path, speech: Path, tmp_path: Path) -> None:
     """As the system does where memory is short; the others go on, and the same command does what is left."""
 

@@ -570,6 +570,7 @@ def test_a_run_killed_at_any_step_trains_no_finished_model_again(
     assert every_step(lambda _: None, run, driver, whole, tmp_path / "r", 1, most=3) > 60
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_some_steps_trains_no_finished_model_again(
     driver: Driver, plain: Path, speech: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -337,6 +337,7 @@ def stopped(folder: Path, cell: Cell, how: signal.Signals, after: int) -> Result
     return Result(line, running.returncode, output, errors)
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     changes = {"set": [*SMALL, "training.iterations=60"], "workers": 1, "checkpoint_every": 1}
     first, second = cells_of(tmp_path, **changes)
