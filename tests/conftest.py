@@ -25,8 +25,8 @@ SECONDS = 600
 
 #: The files that take longest; two processes that share the files out end together if these do not come last.
 LONG = (
-    "test_commands.py", "test_checkpoint.py", "test_sweep.py", "test_survival.py", "test_imports.py", "test_pictures.py",
-    "test_hostile_own.py", "test_ranks.py", "test_side_by_side.py", "test_modifications.py", "test_metaser.py", "test_hostile.py",
+    "test_commands.py", "test_pictures.py", "test_ranks.py", "test_sweep.py", "test_modifications.py", "test_checkpoint.py",
+    "test_survival.py", "test_imports.py", "test_hostile_own.py", "test_side_by_side.py", "test_metaser.py", "test_hostile.py",
     "test_scaling.py", "test_notebooks.py", "test_bench.py",
 )  # fmt: skip
 

@@ -398,7 +398,7 @@ def test_homes_of_nobody_are_named(tmp_path: Path) -> None:
     assert_refused(run(tmp_path / "r", data="~nosuchuser/x"), "METASER_DATA", "~nosuchuser/x")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_in_one_line_and_leaves_what_it_needs_to_go_on(stop: signal.Signals, tmp_path: Path) -> None:
     partial = tmp_path / "fmaml" / "5shot" / "synthetic.partial"
     settings = ("training.iterations=100000", "data.targets=[x-dor]")

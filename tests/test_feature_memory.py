@@ -167,6 +167,7 @@ def measured(
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_an_array_takes_little_memory_at_a_time(tmp_path: Path) -> None:
     """Twice the array and more would be there without files: what was extracted, and what was normalised."""
     found = measured(tmp_path, clips=40, rows=60_000, large=1 << 20, tasks=5)

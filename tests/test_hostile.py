@@ -213,6 +213,7 @@ def test_damaged_settings(ground: Path) -> None:
             family.attempt(("altered", seed), partial(configured, path, bool(seed % 2)), *keys(path))
 
 
+@pytest.mark.slow
 def test_settings_on_the_command_line(ground: Path) -> None:
     """Every key with every value, and words that are no setting at all."""
     path = ground / "own" / "config.yaml"

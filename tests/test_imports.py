@@ -103,6 +103,7 @@ def test_a_corpus_is_verified_without_torch(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_model_is_adapted_and_asked_with_what_it_needs(adapted: tuple[Path, Path], tmp_path: Path) -> None:
     model, clips = adapted
     mine, clip = tmp_path / "mine.safetensors", next(clips.glob("anger/*.flac"))

@@ -114,6 +114,7 @@ def test_an_archive_that_is_none_and_a_folder_without_any_are_named(tmp_path: Pa
         PICTURES["omniglot"].load(tmp_path)
 
 
+@pytest.mark.slow
 def test_names_in_an_archive_that_are_not_omniglots_are_never_looked_at(
     drawings: dict[str, bytes], tmp_path: Path
 ) -> None:

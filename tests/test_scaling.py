@@ -114,6 +114,7 @@ print([(task / "comm").read_text().strip() for task in Path("/proc/self/task").g
 """
 
 
+@pytest.mark.slow
 def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
     """One that outlives Python and lets go of a tensor only then ends the process with SIGABRT, one time in ten."""
     script = tmp_path / "left.py"

@@ -123,6 +123,7 @@ def test_stopping_ends_every_process_and_the_same_command_goes_on(
     assert not (partial(tmp_path) / "shared").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_side_by_side_goes_on_to_the_same_bits(plain: Path, speech: Path, tmp_path: Path) -> None:
     more = ("training.iterations=30", "training.monitor_every=0", "training.log_every=7")
     assert metaser(*command(plain, speech, tmp_path / "whole", *more)).returncode == 0
@@ -138,6 +139,7 @@ def test_a_stopped_run_side_by_side_goes_on_to_the_same_bits(plain: Path, speech
     assert_same(final(tmp_path / "r"), final(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(plain: Path, speech: Path, tmp_path: Path) -> None:
     """Also where it is killed; the next run then finds what they had finished."""
     variables = {name: value for name, value in os.environ.items() if name != "METASER_DATA"}

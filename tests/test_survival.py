@@ -545,7 +545,8 @@ def every_step(
     raise AssertionError("it never survived")
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, 1])
 def test_a_run_killed_while_it_finishes_trains_nothing_again(
     step: int, driver: Driver, plain: Path, speech: Path, trained: Path, whole: Path, tmp_path: Path
 ) -> None:

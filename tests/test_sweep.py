@@ -166,6 +166,7 @@ def test_a_cell_without_all_its_files_is_run_again(tmp_path: Path) -> None:
     assert cell.done
 
 
+@pytest.mark.slow
 def test_what_decides_the_numbers_decides_the_hash_and_nothing_else_does(tmp_path: Path) -> None:
     keys = {cell.key for cell in cells_of(tmp_path)}
     assert len(keys) == 2
