@@ -195,6 +195,7 @@ def test_a_users_own_corpus_is_one_line_of_configuration(open_root: Path, tmp_pa
     assert_refused(run(tmp_path / "none", *FEW, gone, data=open_root), "mine", str(tmp_path / "gone"))
 
 
+@pytest.mark.slow
 def test_emofilm_runs_the_papers_three_experiments_with_borrowed_neutral(tmp_path: Path) -> None:
     root = tmp_path / "data"
     emofilm(root)

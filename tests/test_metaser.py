@@ -170,6 +170,7 @@ def test_the_search_ranks_its_candidates(root: Path, tmp_path: Path) -> None:
     assert rows[0].endswith(f"| {100 * means.iloc[0]:.1f} |")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_through_the_sets_of_sources(root: Path, tmp_path: Path) -> None:
     sweep = {"experiment": str(METASER), "variants": ["table2"], "protocols": ["paper"], "algorithms": ["speakers", "svm"],
              "set": [setting for setting in SETTINGS if "tuning" not in setting and "pretraining" not in setting]}  # fmt: skip

@@ -67,6 +67,7 @@ def test_the_split_is_a_partition_that_never_changes() -> None:
     assert tested[:2] == ["Alphabet_of_the_Magi/character06", "Alphabet_of_the_Magi/character11"]
 
 
+@pytest.mark.slow
 def test_omniglot_is_read_from_its_archives_turned_four_ways(drawings: dict[str, bytes], tmp_path: Path) -> None:
     pictures = PICTURES["omniglot"].load(zipped(tmp_path / "omniglot", drawings))
     assert tuple(pictures.x.shape) == (4 * 20 * 1623, 28, 28)
@@ -85,6 +86,7 @@ def test_omniglot_is_read_from_its_archives_turned_four_ways(drawings: dict[str,
     assert (first[0] == expected).all(), "as learn2learn's example makes them small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [

@@ -153,6 +153,7 @@ def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path)
         assert test["difference"] == pytest.approx(gap, abs=3e-6)
 
 
+@pytest.mark.slow
 def test_a_cell_without_all_its_files_is_run_again(tmp_path: Path) -> None:
     (cell,) = cells_of(tmp_path, experiment=str(FMAML), seeds=[0])
     assert sweep(tmp_path, experiment=str(FMAML), seeds=[0]).returncode == 0
