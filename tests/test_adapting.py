@@ -223,6 +223,9 @@ def test_long_clips_are_cut_into_windows_and_plotted(trained: dict[str, Path], l
     assert np.allclose(list(spoken["probabilities"].values()), mean, atol=1e-5)
     (plot,) = (tmp_path / "lines").iterdir()
     assert len(np.unique(np.asarray(Image.open(plot).convert("L")))) > 10, "something is drawn"
+    none = metaser("predict", mine, labelled / "awe" / "500.wav", "--timeline", tmp_path / "none")
+    assert "nothing to draw, for no clip is longer than a window of 3 s" in none.stderr
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.quick

@@ -149,8 +149,11 @@ def predict(
     else:
         print(found.table().to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     if timeline:
-        for path in found.timelines(timeline):
+        drawn = found.timelines(timeline)
+        for path in drawn:
             say(f"written to {path}")
+        if not drawn:
+            say(f"{timeline}: nothing to draw, for no clip is longer than a window of {window:g} s; --window sets it")
     for clip, reason in found.failed.items():
         print(f"metaser: {plain(clip)}: {reason}", file=sys.stderr)
     if found.failed:
