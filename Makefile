@@ -31,7 +31,7 @@ test-quick: $(READY)  ## a first answer within a minute: some tests of everythin
 test: $(READY)  ## the test suite, on two cores; uses METASER_DATA's corpora when it is set
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not slurm"
 
-test-slow: $(READY)  ## what takes long and `make test` leaves out; METASER_KILLS=100 kills runs a hundred times instead of twenty
+test-slow: $(READY)  ## what takes long and `make test` leaves out; with METASER_KILLS=100 runs are killed at every step
 	$(BIN)/python -m pytest $(PYTEST) -m "slow and not slurm"
 
 test-avx2: $(READY)  ## what depends on arithmetic, as on a processor that has AVX2 and no AVX-512
