@@ -255,6 +255,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.bench(["lstm"], ["fomaml"], tiny=True, out=tmp_path_factory.mktemp("results"))
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_everything(finished: Path) -> None:
     assert finished.name.endswith("-cores-quick")
     assert not [entry for entry in finished.parent.iterdir() if entry != finished]

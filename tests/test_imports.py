@@ -113,6 +113,7 @@ def test_a_model_is_adapted_and_asked_with_what_it_needs(adapted: tuple[Path, Pa
         assert imported(unwanted, "predict", mine, clip, *form) == []
 
 
+@pytest.mark.slow
 def test_a_run_imports_nothing_of_what_learn2learn_brings_along(tmp_path: Path) -> None:
     settings = [part for setting in (*SMALL, *FEW) for part in ("--set", setting)]
     line = ["run", FMAML, "--variant", "5shot", "--protocol", "strict", "--results", tmp_path, *settings]

@@ -85,6 +85,7 @@ def table2(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results / "metaser" / "table2" / "real"
 
 
+@pytest.mark.slow
 def test_every_method_runs_on_every_set_of_sources_that_is_there(table2: Path) -> None:
     tasks = pd.read_csv(table2 / "tasks.csv")
     methods = set(Study(METASER / "config.yaml").experiment(variant="table2").algorithms)
@@ -99,6 +100,7 @@ def test_every_method_runs_on_every_set_of_sources_that_is_there(table2: Path) -
     assert {"metaser", "transser"} <= {*paired["algorithm"], *paired["against"]}
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_named_with_how_to_get_it(table2: Path) -> None:
     page = (table2 / "table.md").read_text()
     for part in (
@@ -113,6 +115,7 @@ def test_what_is_not_there_is_named_with_how_to_get_it(table2: Path) -> None:
     assert "* SAVEE: " not in page
 
 
+@pytest.mark.slow
 def test_the_corpora_are_counted_from_their_files_beside_the_full_release(table2: Path) -> None:
     page = (table2 / "table.md").read_text()
     assert "| iemocap (IEMOCAP) | 12 / 595 | 12 / 1084 | 12 / 1103 | 12 / 1708 | 48 / 4490 |" in page
@@ -236,6 +239,7 @@ def test_strict_shares_no_speaker_and_no_recording_on_the_real_corpora(tmp_path:
     assert all(shared), "as published, the same people speak on both sides"
 
 
+@pytest.mark.slow
 def test_a_run_names_its_models_by_their_sources(table2: Path) -> None:
     chosen = json.loads((table2 / "run.json").read_text())["chosen"]
     assert {"strict/joint/savee+iemocap/shemo+emovo/0", "strict/joint/emodb+savee+iemocap/shemo+emovo/0"} <= set(chosen)

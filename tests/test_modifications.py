@@ -35,6 +35,7 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results / "modifications" / "table1" / "synthetic"
 
 
+@pytest.mark.slow
 def test_one_model_serves_all_targets_and_trains_on_the_sources_alone(table1: Path) -> None:
     tasks, metrics = pd.read_csv(table1 / "tasks.csv"), pd.read_csv(table1 / "metrics.csv")
     assert set(tasks["source"]) == {"x-ako+x-bel+x-cun"}
@@ -51,6 +52,7 @@ def test_one_model_serves_all_targets_and_trains_on_the_sources_alone(table1: Pa
     assert list(ratios.index) == ["fomaml", "reptile", "regmaml", "maml"]
 
 
+@pytest.mark.slow
 def test_the_table_has_what_the_report_has(table1: Path) -> None:
     page = (table1 / "table.md").read_text()
     for part in ("SYNTHETIC", "FOMAML", "Reptile", "Reg-MAML", "0.5296", "30.39", "1.22", "macro-F1", "UAR",

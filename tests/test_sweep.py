@@ -267,6 +267,7 @@ def test_two_sweeps_do_not_write_the_same_folder(tmp_path: Path) -> None:
     assert not (folder / "cells").exists()
 
 
+@pytest.mark.slow
 def test_the_experiments_own_sweep_is_sound_and_what_it_does_not_name_is_all_there_is() -> None:
     path = FMAML / "sweep.yaml"
     settings = read(path)

@@ -246,6 +246,7 @@ def measured() -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_each_speaker_shows_anger_and_sadness_in_level_and_tilt(measured: pd.DataFrame) -> None:
     means = measured.groupby(["emotion", "language", "speaker"]).mean()
     for cue in ("level", "tilt"):
