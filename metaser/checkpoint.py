@@ -83,7 +83,7 @@ class Checkpoints:
     def _load(self, path: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> Position:
         """Nothing is touched before everything is known to fit."""
         tensors, facts = sealed.read(path, FORMAT)
-        parameters = learner.parameters()
+        parameters = list(learner.parameters())
         wanted = {f"weights.{n:04}": p for n, p in enumerate(parameters)}
         if any(name not in tensors or tensors[name].shape != p.shape or tensors[name].dtype != p.dtype
                for name, p in wanted.items()):  # fmt: skip

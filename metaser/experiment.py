@@ -28,7 +28,7 @@ from metaser.engine import device
 from metaser.errors import PartialError, StoppedError, UserError, first_line, nearest
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.files import data_root
-from metaser.learners import LEARNERS
+from metaser.learners import LEARNERS, kind, source_digest
 from metaser.parallel import Workers, available_cores
 from metaser.pictures import Pictures
 from metaser.pool import Ended, Ticked, side_by_side
@@ -286,7 +286,8 @@ class Run:
         settings["training"]["monitored"] = not monitored or cell.algorithm in monitored
         features = self.features(cell)
         tree = {**whole, "settings": settings, "targets": cell.targets, "features": {features.name: features.digest}}
-        return json.loads(json.dumps(tree))
+        own_code = source_digest(self.cells.of(cell).algorithms[cell.algorithm].name)
+        return json.loads(json.dumps({**tree, "own_code": own_code} if own_code else tree))
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -465,10 +466,12 @@ def check_names(settings: Experiment) -> None:
             ("model.name" if algorithm.model is None else f"{place}model.name", own.model.name, list(models.MODELS)),
             (f"{place}name", algorithm.name, list(LEARNERS)),
         ):
-            if name not in registry:
+            if ":" in name:
+                kind(name)  # a user's own
+            elif name not in registry:
                 raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
         for key in ("pretraining", "tuning"):
-            if getattr(algorithm, key) and key not in LEARNERS[algorithm.name].fits:
+            if getattr(algorithm, key) and key not in kind(algorithm.name).fits:
                 raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it; leave it out")
         if own.tasks.order == "own" and not (algorithm.tuning and algorithm.tuning.head == "fresh"):
             raise UserError(f"algorithms.{label}: with order: own the outputs are the sources' classes; to be asked about others "

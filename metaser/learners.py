@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import importlib
+import importlib.util
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -15,11 +22,56 @@ from metaser.algorithms import ALGORITHMS
 from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.baselines import BASELINES
 from metaser.engine import Group
-from metaser.errors import UserError, nearest
+from metaser.errors import UserError, first_line, nearest
 from metaser.fitting import fit, linear_head, seed_of
 from metaser.tasks import Task
 
 LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
+
+
+def kind(name: str) -> type[Learner]:
+    """The class of that name: one of `LEARNERS`, or a user's own, as ``path/to/file.py:Class`` or ``module:Class``.
+
+    Raises:
+        UserError: if there is none, or it is no learner.
+    """
+    if ":" not in name:
+        if name not in LEARNERS:
+            raise UserError(f"unknown algorithm {name!r}; {nearest(name, LEARNERS)}")
+        return LEARNERS[name]
+    place, _, wanted = name.rpartition(":")
+    found = getattr(own_module(place), wanted, None)
+    if not (isinstance(found, type) and issubclass(found, Learner)):
+        raise UserError(f"{name}: {place} has no class {wanted} that is a metaser.algorithms.Learner")
+    return found
+
+
+@cache
+def own_module(place: str) -> ModuleType:
+    """A user's module, by its name or by its file's path.
+
+    Raises:
+        UserError: if it cannot be imported.
+    """
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError, OSError) as error:
+        raise UserError(f"{place}: cannot be imported ({first_line(error)})") from None
+    return module
+
+
+def source_digest(name: str) -> str:
+    """SHA-256 of the file that a user's own class stands in; empty for `LEARNERS`."""
+    if name in LEARNERS:
+        return ""
+    file = inspect.getsourcefile(kind(name))
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def build(settings: config.Algorithm, models: Sequence[nn.Module], options: config.Engine | None = None) -> Learner:
@@ -28,9 +80,8 @@ def build(settings: config.Algorithm, models: Sequence[nn.Module], options: conf
     Raises:
         UserError: if there is no such algorithm, or it does not go with the engine's options.
     """
-    if settings.name not in LEARNERS:
-        raise UserError(f"unknown algorithm {settings.name!r}; {nearest(settings.name, LEARNERS)}")
-    members = [LEARNERS[settings.name](model, settings, options) for model in models]
+    chosen = kind(settings.name)
+    members = [chosen(model, settings, options) for model in models]
     if settings.tuning:
         members = [Tuned(member, settings.tuning) for member in members]
     return members[0] if len(members) == 1 else Ensemble(members)
@@ -48,9 +99,9 @@ class Ensemble(Learner):
         self.model, self.settings, self.engine = members[0].model, members[0].settings, members[0].engine
         self.stepwise, self.savable = members[0].stepwise, members[0].savable
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Those of one member after another."""
-        return [parameter for member in self.members for parameter in member.parameters()]
+        return (parameter for member in self.members for parameter in member.parameters())
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every member's, by its number."""
@@ -106,7 +157,7 @@ class Tuned(Learner):
         self.model, self.settings, self.engine = learner.model, learner.settings, learner.engine
         self.savable = learner.savable
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """The learner's."""
         return self.learner.parameters()
 

@@ -175,7 +175,7 @@ class Work:
             UserError: if the settings do not go together.
         """
         name = self.algorithm.name
-        if self.settings.training.iterations and issubclass(learners.LEARNERS.get(name, Learner), Loopless):
+        if self.settings.training.iterations and issubclass(learners.kind(name), Loopless):
             raise UserError(f"algorithms.{self.cell.algorithm}: {name} is not trained on tasks; set its iterations: 0")
         settings, (height, width) = self.settings, self.features.x.shape[1:]
         own = settings.tasks.order == "own"

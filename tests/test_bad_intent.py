@@ -37,7 +37,6 @@ from metaser.corpora.audio import CHANNELS, LARGEST, MOST, decoded, read_samples
 from metaser.corpora.folder import Folder
 from metaser.corpora.unpack import unpack
 from metaser.corpora.verify import verify
-from metaser.engine import TaskEngine
 from metaser.errors import CONTROL, UnwritableError, UserError
 from metaser.features import extract, recipe
 from metaser.files import seal
@@ -264,28 +263,25 @@ def test_a_prediction_keeps_no_path_of_weights(
     own = config.Algorithm.model_validate({"name": name, "inner_lr": 0.1, "test_steps": 40, **settings})
     learner: Any = learners.build(own, [models.build("mlp", (7, 1), 4, 0)], config.Engine(layout="task"))
     alive: list[weakref.ref[torch.Tensor]] = []
-    most, step = 0, TaskEngine.step
+    most, adapt = 0, type(learner).adapt
 
-    def counted(*arguments: Any, **options: Any) -> list[torch.Tensor]:
+    def counted(one: Any, *arguments: Any, **options: Any) -> None:
         nonlocal most
-        moved = step(*arguments, **options)
-        alive.append(weakref.ref(moved[-1]))
-        most = max(most, sum(one() is not None for one in alive))
-        return moved
+        adapt(one, *arguments, **options)
+        alive.append(weakref.ref(list(one.module.parameters())[-1]))
+        most = max(most, sum(weights() is not None for weights in alive))
 
     with monkeypatch.context() as patch:
-        patch.setattr(TaskEngine, "step", counted)
+        patch.setattr(type(learner), "adapt", counted)
         found = learner.predict(task())
     assert len(alive) == 40
     assert most <= 3
     group = learner.engine.group([task()])
-    start, rates = learner.engine.split(learner.engine.start(learner.parameters()))
-    end = learner.adapt(group, start, 40, keep=False, rate=rates or None).path[-1]
+    end = learner.begin(group, first_order=True)
+    for _ in range(40):
+        end.adapt(end.inner_loss(group))
     with torch.no_grad():
-        if settings.get("statistics"):
-            asked = learner.engine.conditioned(end, group)
-        else:
-            asked = learner.engine.outcome(end, group.query).logits
+        asked = learner.engine.conditioned(end.module, group) if settings.get("statistics") else end.query(group).logits
     assert torch.equal(found, asked)
 
 

@@ -189,7 +189,7 @@ def test_an_ensemble_averages_probabilities_and_trains_every_member() -> None:
     assert difference(whole.predict(task).exp(), mean) < 1e-12
     right = torch.cat([flat(meta(one, task).gradients) for one in alone])
     assert torch.equal(flat(meta(whole, task).gradients), right)
-    assert len(whole.parameters()) == sum(len(list(net.parameters())) for net in nets)
+    assert len(list(whole.parameters())) == sum(len(list(net.parameters())) for net in nets)
 
 
 def study(**changes: object) -> config.Experiment:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metaser import checkpoint, config, sealed
+from metaser import algorithms, checkpoint, config, models, sealed
 from metaser.algorithms import Learner
 from metaser.checkpoint import Checkpoints
 from metaser.errors import UnwritableError, UserError
@@ -32,7 +32,7 @@ from metaser.training import Position, train
 from support import FMAML, REPOSITORY
 from support.commands import STEPS, TASKS, environment
 from support.limit import LIMIT
-from support.networks import learner_of, stream
+from support.networks import ALGORITHM, learner_of, stream
 
 SETTINGS = config.Training(iterations=9, meta_batch=3, log_every=4)
 
@@ -104,8 +104,7 @@ def test_a_damaged_checkpoint_is_passed_over(how: str, whole: tuple, tmp_path: P
         save_file({"x": torch.ones(2)}, newest)
     elif how == "another network":
         newest.write_bytes(older.read_bytes())
-        small = learner_of()
-        small.model.head = torch.nn.Linear(2, 2)
+        small = algorithms.build(ALGORITHM, models.build("fmaml-conv", (8, 8), 5, 0))
         Checkpoints(tmp_path, []).write(small, torch.optim.Adam(small.parameters()), Position(iteration=9))
     else:
         newest.rename(newest.with_name(".00112233445566ff.tmp"))

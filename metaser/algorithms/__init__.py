@@ -6,13 +6,27 @@ from torch import nn
 
 from metaser import config
 from metaser.algorithms.anil import ANIL
-from metaser.algorithms.base import Learner
+from metaser.algorithms.base import Learner, MetaGradient
 from metaser.algorithms.fmaml import FMAML
 from metaser.algorithms.maml import FOMAML, MAML
 from metaser.algorithms.metasgd import MetaSGD
 from metaser.algorithms.regmaml import RegMAML
 from metaser.algorithms.reptile import Reptile
 from metaser.errors import UserError, nearest
+
+__all__ = [
+    "ALGORITHMS",
+    "ANIL",
+    "FMAML",
+    "FOMAML",
+    "MAML",
+    "Learner",
+    "MetaGradient",
+    "MetaSGD",
+    "RegMAML",
+    "Reptile",
+    "build",
+]
 
 ALGORITHMS: dict[str, type[Learner]] = {
     "maml": MAML,

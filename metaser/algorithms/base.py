@@ -1,8 +1,8 @@
 """The one shape of every algorithm: adapt to tasks' support sets, and give these tasks' meta-gradient.
 
-For every task of a meta-batch a copy of the learner adapts on the support set and yields a meta-gradient; the training
-loop averages them and steps the outer optimiser. Algorithms differ in `Learner.meta_gradient` only, and are written in
-the terms of `metaser.engine.Engine`, which decides how many tasks go together.
+For every task of a meta-batch a clone of the learner adapts on the support set and yields a meta-gradient; the training
+loop averages them and steps the outer optimiser. Algorithms differ in `Learner.meta_gradient` only. Those with an inner loop
+are learn2learn's (`metaser.algorithms.inner`); a layout (`metaser.engine`) decides how many tasks go together.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser import config, engine
-from metaser.engine import Group, Outcome, Weights
-from metaser.engine.base import Clips
+from metaser.engine import Clips, Group, Outcome
 from metaser.errors import UserError
 from metaser.fitting import fit_once, keeping_head, linear_head, seed_of
 from metaser.models import seeded
@@ -91,9 +90,9 @@ class Learner(ABC):
         self.settings = settings
         self.engine = engine.build(model, options or config.Engine(), low_rank=self.one_rate)
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """θ, everything that the outer loop learns."""
-        return list(self.model.parameters())
+        return self.model.parameters(recurse)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What it has learned, by name, as a model file keeps it; ``….head.weight`` and ``….head.bias`` have a row per class."""
@@ -159,18 +158,6 @@ class Learner(ABC):
         other = copy.copy(self)
         other.settings = self.settings.model_copy(update={"test_steps": steps})
         return other
-
-    def query_gradient(self, group: Group, at: Weights, by: Weights | None = None) -> MetaGradient:
-        """The gradient of the query losses at the weights ``at`` with respect to ``by``, which they depend on.
-
-        Args:
-            group: The tasks.
-            at: Where the query sets are asked.
-            by: ``at`` itself when not given.
-        """
-        network, _ = self.engine.split(at)
-        outcome = self.engine.outcome(network, group.query)
-        return report(self.engine.gradient(outcome, at if by is None else by), outcome, group.query)
 
 
 class Loopless(Learner):

@@ -13,17 +13,16 @@ masked ones, they are no longer level with the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from metaser import config
 from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.maml import MAML
-from metaser.engine import Group, Outcome, Slopes, Weights
+from metaser.engine import Group
 from metaser.tasks import Task
 
 #: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
@@ -37,10 +36,12 @@ class FMAML(MAML):
         offset: What is added to the fixed classes' logits; 0 unless calibrated.
     """
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
-        self.first_order = settings.first_order
-        self.offset = 0.0
-        super().__init__(model, settings, options)
+    offset = 0.0
+
+    @classmethod
+    def takes_first_order(cls, settings: config.Algorithm) -> bool:
+        """As the settings say."""
+        return settings.first_order
 
     def state(self) -> dict[str, torch.Tensor]:
         """The network's weights, and the offset."""
@@ -51,13 +52,11 @@ class FMAML(MAML):
         super().restore(state)
         self.offset = float(state["offset"])
 
-    def inner_loop(
-        self, group: Group, start: Weights, steps: int, keep: bool, rate: float | Weights | None = None
-    ) -> Iterator[tuple[Outcome, Slopes, Weights]]:
-        """The inner loop, with the support loss over the classes that are in it, if so set."""
+    def inner_loss(self, group: Group) -> torch.Tensor:
+        """The support loss; over the classes that are in the support set alone, if so set."""
         if self.settings.mask_fixed:
             group = replace(group, support=replace(group.support, outputs=group.tasks[0].ways))
-        return super().inner_loop(group, start, steps, keep, rate)
+        return super().inner_loss(group)
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """As MAML or FOMAML, on tasks with fixed classes.

@@ -6,24 +6,21 @@ meta-gradient is d L_Q(φ_k(θ, α)) / d(θ, α) (their equation 4), so the oute
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import nn
 
 from metaser import config
 from metaser.algorithms.base import MetaGradient
-from metaser.algorithms.maml import MAML
+from metaser.algorithms.inner import InnerLoop
 from metaser.engine import Group
 from metaser.errors import UserError
 from metaser.learn2learn import l2l
-from metaser.tasks import Task
 
 
-class MetaSGD(MAML):
-    """Meta-SGD; see `Learner` for the arguments.
-
-    Attributes:
-        metasgd: θ and α in learn2learn's own form.
-    """
+class MetaSGD(InnerLoop, l2l.algorithms.MetaSGD):
+    """Meta-SGD, learn2learn's, whose ``lrs`` are α; see `metaser.algorithms.base.Learner` for the arguments."""
 
     one_rate = False
 
@@ -31,28 +28,22 @@ class MetaSGD(MAML):
         super().__init__(model, settings, options)
         if self.engine.options.curvature != "exact":
             raise UserError("engine.curvature: Meta-SGD learns its rates through exact second derivatives; use exact")
-        self.metasgd = l2l.algorithms.MetaSGD(model, lr=settings.inner_lr)
-
-    def parameters(self) -> list[nn.Parameter]:
-        """θ, then α."""
-        return [*self.model.parameters(), *self.metasgd.lrs]
 
     def state(self) -> dict[str, torch.Tensor]:
         """θ, and under ``rates`` α."""
         names = [name for name, _ in self.model.named_parameters(prefix="rates")]
-        return super().state() | dict(zip(names, self.metasgd.lrs, strict=True))
+        return super().state() | dict(zip(names, self.lrs, strict=True))
+
+    def begin(self, group: Group, first_order: bool | None = None) -> Self:
+        """See `InnerLoop.begin`; of first order, the step is no function of the rates either."""
+        learner = super().begin(group, first_order)
+        if learner.first_order:
+            learner.lrs = [rate.detach() for rate in learner.lrs]
+        return learner
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """d L_Q(φ)/d(θ, α)."""
-        start = self.engine.start(self.parameters())
-        weights, rates = self.engine.split(start)
-        adapted = self.adapt(group, weights, self.settings.steps, keep=True, rate=rates)
-        return self.query_gradient(group, adapted.path[-1], start)
-
-    def predict(self, task: Task) -> torch.Tensor:
-        """Query logits after adaptation with the learned rates."""
-        group = self.engine.group([task])
-        weights, rates = self.engine.split(self.engine.start(self.parameters()))
-        weights = self.adapted(group, weights, self.settings.testing, rate=rates)
-        with torch.no_grad():
-            return self.engine.outcome(weights, group.query).logits.flatten(0, -2)
+        learner = self.begin(group)
+        for _ in range(self.settings.steps):
+            learner.adapt(learner.inner_loss(group))
+        return self.gradient(learner.query(group), group)

@@ -31,8 +31,10 @@ class RegMAML(FOMAML):
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """(1 + l) ∇L_Q(φ) − l ∇L_Q(θ)."""
-        start, ratio = self.engine.start(self.parameters()), self.ratio
-        adapted = self.adapt(group, start, self.settings.steps, keep=False)
-        end, before = self.query_gradient(group, adapted.path[-1]), self.query_gradient(group, start)
-        pairs = zip(end.gradients, before.gradients, strict=True)
-        return MetaGradient(tuple((1 + ratio) * a - ratio * b for a, b in pairs), end.losses, end.accuracies)
+        learner, ratio = self.begin(group), self.ratio
+        before = self.gradient(learner.query(group), group)  # ∇L_Q(θ)
+        for _ in range(self.settings.steps):
+            learner.adapt(learner.inner_loss(group))
+        after = self.gradient(learner.query(group), group)  # ∇L_Q(φ)
+        pairs = zip(after.gradients, before.gradients, strict=True)
+        return MetaGradient(tuple((1 + ratio) * a - ratio * b for a, b in pairs), after.losses, after.accuracies)

@@ -7,6 +7,8 @@ meta-gradient is ∇L_S(θ): joint training, no meta-learning at all, so k > 1 i
 
 from __future__ import annotations
 
+import torch
+
 from metaser.algorithms.base import MetaGradient, report
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
@@ -16,7 +18,10 @@ class Reptile(FOMAML):
     """Reptile; see `Learner` for the arguments."""
 
     def meta_gradient(self, group: Group) -> MetaGradient:
-        """Σⱼ ∇L_S(φⱼ), which is (θ − φ_k)/α without the cancellation that the difference suffers in float32."""
-        adapted = self.adapt(group, self.engine.start(self.parameters()), self.settings.steps, keep=False)
-        assert adapted.outcome is not None, "config.Algorithm.steps is 1 at least"
-        return report(self.engine.total(adapted.slopes), adapted.outcome, group.support)
+        """(θ − φ_k)/α as Σⱼ ∇L_S(φⱼ), the same without the cancellation that the difference suffers in float32."""
+        learner, total = self.begin(group), [torch.zeros_like(weight) for weight in self.parameters()]
+        for _ in range(self.settings.steps):
+            outcome = learner.support(group)
+            with self.engine.summing(learner, total):  # ∇L_S(φⱼ), on its way through adapt()
+                learner.adapt(outcome.loss)
+        return report(tuple(total), outcome, group.support)

@@ -58,8 +58,7 @@ class MetricLearner(Learner):
         Raises:
             ValueError: if a class has no support clip.
         """
-        network, weights = self.engine.network(), list(self.engine.start(list(self.model.parameters())))
-        embedded = network(weights, torch.cat([task.support_x, task.query_x]), "native")
+        embedded = self.engine.module(torch.cat([task.support_x, task.query_x]))
         support, query = embedded.split([len(task.support_x), len(task.query_x)])
         member = F.one_hot(task.support_y, len(task.classes)).to(support.dtype)
         counts = member.sum(dim=0)
@@ -73,7 +72,7 @@ class MetricLearner(Learner):
         (task,) = group.tasks
         logits = self.logits(task)
         loss = self.loss(logits, task.query_y)
-        return report(torch.autograd.grad(loss, self.parameters()), Outcome(loss, loss, logits), group.query)
+        return report(torch.autograd.grad(loss, list(self.parameters())), Outcome(loss, loss, logits), group.query)
 
     def predict(self, task: Task) -> torch.Tensor:
         """Query logits; without adaptation."""

@@ -7,6 +7,9 @@ others (equation 2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,9 +36,9 @@ class RelationNet(MetricLearner):
             layers = nn.Linear(2 * self.width, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
             self.relation = nn.Sequential(*layers).to(next(model.parameters()))
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """The embedding's, then the relation module's."""
-        return [*self.model.parameters(), *self.relation.parameters()]
+        return chain(self.model.parameters(), self.relation.parameters())
 
     def state(self) -> dict[str, torch.Tensor]:
         """The embedding's weights, and the relation module's."""

@@ -23,4 +23,4 @@ class Supervised(FOMAML):
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """∇L_Q(θ)."""
-        return self.query_gradient(group, self.engine.start(self.parameters()))
+        return self.gradient(self.begin(group).query(group), group)

@@ -192,7 +192,8 @@ class Engine(Section):
 
     Attributes:
         device: ``cpu``, ``cuda``, or the latter where there is one.
-        layout: A task at a time, tasks stacked by vmap, or fully connected networks without forming adapted weights.
+        layout: learn2learn on the network itself; a task at a time; tasks stacked by vmap; or fully connected networks without
+            forming adapted weights.
         precision: ``bfloat16`` computes the network's products in that format: faster where the processor has it, with
             a relative error of about 1e-2 in the meta-gradient (1.4e-2 for MetaSER's LSTM).
         curvature: ``finite-difference`` replaces second derivatives by central differences of gradients, for MAML and
@@ -201,6 +202,6 @@ class Engine(Section):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    layout: Literal["auto", "task", "stacked", "low-rank"] = "auto"
+    layout: Literal["auto", "learn2learn", "task", "stacked", "low-rank"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     curvature: Literal["exact", "finite-difference"] = "exact"

@@ -1,10 +1,11 @@
-"""The inner loop's engine: what an algorithm needs to do with a network at weights that are not its own.
+"""Layouts: modules that compute a network fast, and that learn2learn's own ``clone()`` and ``adapt()`` work on.
 
-Algorithms are written once, in the terms of `Engine`; how the work is laid out is the engine's business:
+Algorithms are written once, in learn2learn's words; which module they clone and adapt is the layout's business:
 
-- `TaskEngine`: a task at a time, each thread with its own copy of the network (any network; the default on a CPU);
-- `LowRankEngine`: many tasks at once, adapted weights never formed (fully connected networks on a CPU);
-- `StackedEngine`: many tasks at once by `torch.vmap` (the default on a GPU).
+- `PlainEngine` (``learn2learn``): the network itself, nothing else; slow and trusted;
+- `TaskEngine` (``task``): a task at a time, each thread with its own copy of the network (any network; the default on a CPU);
+- `LowRankEngine` (``low-rank``): many tasks at once, adapted weights never formed (fully connected networks on a CPU);
+- `StackedEngine` (``stacked``): many tasks at once by `torch.vmap` (the default on a GPU).
 """
 
 from __future__ import annotations
@@ -15,24 +16,15 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.engine.base import Engine, Group, Outcome, Slopes, Weights
+from metaser.engine.base import Clips, Engine, Flat, Group, Outcome
 from metaser.engine.lowrank import LowRankEngine
+from metaser.engine.plain import PlainEngine
 from metaser.engine.stacked import StackedEngine
 from metaser.engine.task import TaskEngine
 from metaser.errors import UserError
 
-__all__ = [
-    "Engine",
-    "Group",
-    "LowRankEngine",
-    "Outcome",
-    "Slopes",
-    "StackedEngine",
-    "TaskEngine",
-    "Weights",
-    "build",
-    "device",
-]
+__all__ = ["Clips", "Engine", "Flat", "Group", "LowRankEngine", "Outcome", "PlainEngine", "StackedEngine", "TaskEngine", "build",
+           "device"]  # fmt: skip
 
 
 def device(options: config.Engine) -> torch.device:
@@ -87,7 +79,10 @@ def build(model: nn.Module, options: config.Engine, low_rank: bool = True) -> En
     if layout == "low-rank" and not simple:
         raise UserError("engine.layout: low-rank needs a fully connected network, float32, exact curvature and one "
                         "inner learning rate; use task")  # fmt: skip
-    if layout == "stacked" and not exact:
+    if layout != "task" and not exact:
         raise UserError("engine.curvature: finite differences go one task at a time; use engine.layout: task")
-    engines: dict[str, type[Engine]] = {"task": TaskEngine, "stacked": StackedEngine, "low-rank": LowRankEngine}
+    if layout == "learn2learn" and options.precision != "float32":
+        raise UserError("engine.layout: learn2learn computes in float32 alone; leave engine.precision out")
+    engines: dict[str, type[Engine]] = {"learn2learn": PlainEngine, "task": TaskEngine, "stacked": StackedEngine,
+                                        "low-rank": LowRankEngine}  # fmt: skip
     return engines[layout](model, options)

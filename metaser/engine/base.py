@@ -1,13 +1,15 @@
-"""The terms in which algorithms are written: weights, outcomes, slopes, steps."""
+"""What the layouts have in common: the module that learn2learn clones and adapts, and the tasks as it is to see them."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,17 +20,10 @@ from metaser import config
 from metaser.layers import Route, set_route
 from metaser.tasks import Task
 
-#: Where a group of tasks stands, one set of weights per task; only its engine looks inside.
-Weights = Any
-#: The gradient of a group's losses, each task's with respect to its own weights; only its engine looks inside.
-Slopes = Any
-
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Clips:
-    """Features and labels of a group's support or query sets, as its engine lays them out.
+    """Features and labels of a group's support or query sets, as its layout has them.
 
     Attributes:
         x: The features.
@@ -52,93 +47,85 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network says at some weights.
+    """What a network says about clips.
 
     Attributes:
         loss: The sum over the tasks of each task's mean cross-entropy.
         losses: ``(tasks,)``, or one number for one task: the summands.
         logits: ``(tasks, clips, outputs)``, or ``(clips, outputs)`` for one task.
-        trace: What the engine itself needs to differentiate.
     """
 
     loss: torch.Tensor
     losses: torch.Tensor
     logits: torch.Tensor
-    trace: Any = None
+
+
+class Adapting(Protocol):
+    """A learner whose module changes as it adapts."""
+
+    module: nn.Module
 
 
 class Engine(ABC):
-    """Evaluates and differentiates a network at weights that are not its own; safe to call from several threads.
+    """A layout: it puts a network into the module that learn2learn's ``clone()`` and ``adapt()`` work on.
 
     Args:
-        model: The network. Its parameters' values are read by `start` alone.
+        model: The network.
         options: See `metaser.config.Engine`.
+
+    Attributes:
+        module: The module. Its parameters are the network's own, and have their names.
     """
+
+    module: nn.Module
 
     def __init__(self, model: nn.Module, options: config.Engine) -> None:
         self.model, self.options = model, options
-        self.names = [name for name, _ in model.named_parameters()]
-        self._copies: WeakKeyDictionary[threading.Thread, Network] = WeakKeyDictionary()
 
-    @abstractmethod
     def group_size(self, meta_batch: int) -> int:
         """How many of a meta-batch's tasks go into one group; it depends on nothing else, so neither do the bits."""
+        return 1
 
-    @abstractmethod
     def group(self, tasks: Sequence[Task]) -> Group:
-        """Tasks of one shape as a group."""
+        """Tasks of one shape as a group; here one task, as it is."""
+        (task,) = tasks
+        return Group((task,), Clips(task.support_x, task.support_y), Clips(task.query_x, task.query_y))
+
+    def begin(self, module: nn.Module, group: Group) -> nn.Module:
+        """The module as a group's tasks find it, each with weights of its own; the same where a task goes alone."""
+        return module
 
     @abstractmethod
-    def start(self, parameters: Sequence[nn.Parameter]) -> Weights:
-        """Weights at the parameters' values, to be differentiated with respect to.
+    def part(self, module: nn.Module, chosen: Callable[[str], bool]) -> nn.Module:
+        """The same function as a module whose inner loop changes only the parameters of the chosen names."""
 
-        Args:
-            parameters: Those of the network, in order; others may follow, and come back by `split`.
-        """
+    def twice(self, module: nn.Module, wanted: bool) -> None:  # noqa: B027
+        """Says whether the gradient of what ``module`` computes next is going to be differentiated through its layers."""
 
-    def split(self, weights: Weights) -> tuple[Weights, Weights]:
-        """The network's own of what `start` gave, and the others."""
-        return weights[: len(self.names)], weights[len(self.names) :]
+    def outcome(self, logits: torch.Tensor, clips: Clips) -> Outcome:
+        """The loss of what the module said about the clips."""
+        logits = logits[:, : clips.outputs]
+        loss = F.cross_entropy(logits, clips.y)
+        return Outcome(loss, loss, logits)
 
-    @abstractmethod
-    def outcome(self, weights: Weights, clips: Clips, twice: bool = False) -> Outcome:
-        """Loss and logits of the clips.
+    @contextmanager
+    def summing(self, learner: Adapting, total: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Adds the gradients that an inner step in this block goes by to ``total``, one tensor per parameter."""
 
-        Args:
-            weights: Where.
-            clips: A group's support or query.
-            twice: Whether the loss's gradient is going to be differentiated through the network's layers.
-        """
+        def add(to: torch.Tensor, gradient: torch.Tensor) -> None:
+            to += self.over_tasks(gradient)
 
-    @abstractmethod
-    def slopes(self, outcome: Outcome, weights: Weights, adapted: Sequence[bool], keep: bool) -> Slopes:
-        """The gradient of each task's loss.
+        handles = [weight.register_hook(partial(add, to))
+                   for weight, to in zip(learner.module.parameters(), total, strict=True)]  # fmt: skip
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
-        Args:
-            outcome: Of the support set, at ``weights``.
-            weights: Where.
-            adapted: Per parameter of the network, whether it is wanted.
-            keep: Keep the graph, so that the gradient can itself be differentiated.
-        """
-
-    @abstractmethod
-    def step(self, weights: Weights, slopes: Slopes, rate: float | Weights, keep: bool) -> Weights:
-        """``weights − rate · slopes``; with ``keep`` a differentiable function of both, else a new place to start from."""
-
-    @abstractmethod
-    def gradient(self, outcome: Outcome, weights: Weights) -> tuple[torch.Tensor, ...]:
-        """The gradient of the loss with respect to ``weights``, summed over the tasks: one tensor per parameter."""
-
-    @abstractmethod
-    def total(self, slopes: Sequence[Slopes]) -> tuple[torch.Tensor, ...]:
-        """Slopes summed over themselves and over the tasks: one tensor per parameter."""
-
-    def network(self) -> Network:
-        """This thread's own copy of the network."""
-        thread = threading.current_thread()
-        if thread not in self._copies:
-            self._copies[thread] = Network(self.model)
-        return self._copies[thread]
+    def over_tasks(self, gradient: torch.Tensor) -> torch.Tensor:
+        """A weight's gradient, summed over the tasks."""
+        return gradient
 
 
 class Network:
@@ -178,6 +165,92 @@ class Network:
             module._parameters[name] = weight  # type: ignore[assignment]
         for module in self.recurrent:
             module._flat_weights = [module._parameters[name] for name in module._flat_weights_names]
+
+
+class Networks:
+    """A `Network` for every thread that asks; pickled and copied without them.
+
+    Args:
+        model: What they are copies of.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._copies: WeakKeyDictionary[threading.Thread, Network] = WeakKeyDictionary()
+
+    def own(self) -> Network:
+        """This thread's."""
+        thread = threading.current_thread()
+        if thread not in self._copies:
+            self._copies[thread] = Network(self.model)
+        return self._copies[thread]
+
+    def __reduce__(self) -> tuple[type[Networks], tuple[nn.Module]]:
+        return Networks, (self.model,)
+
+
+class Flat(nn.Module):
+    """A network's parameters in one flat list, and its function of them.
+
+    learn2learn clones and updates a module by a walk over all of its parts; this one has none. The network that computes is
+    a copy for each thread (`Networks`), given the weights call by call.
+
+    Args:
+        model: The network.
+        options: See `metaser.config.Engine`.
+
+    Attributes:
+        twice: Whether the gradient of the next answers is going to be differentiated through the network's layers.
+    """
+
+    def __init__(self, model: nn.Module, options: config.Engine) -> None:
+        super().__init__()
+        self._parameters.update(model.named_parameters())
+        self.names = tuple(self._parameters)
+        self.networks, self.lower, self.twice = Networks(model), options.precision == "bfloat16", False
+        self.fixed: dict[str, torch.Tensor] = {}
+
+    def weights(self) -> list[torch.Tensor]:
+        """All weights in the network's order, those that the inner loop does not change included."""
+        if not self.fixed:
+            return list(self._parameters.values())  # type: ignore[arg-type]
+        return [self.fixed[name] if name in self.fixed else self._parameters[name] for name in self.names]  # type: ignore[misc]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(clips, outputs)`` of clips ``(clips, …)``."""
+        route: Route = "twice" if self.twice else "native"
+        if not self.lower:
+            return self.networks.own()(self.weights(), x, route)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.networks.own()(self.weights(), x, route).float()
+
+    def at(self, weights: Sequence[torch.Tensor]) -> Flat:
+        """The same function at other weights, one for each of its parameters."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__, _parameters=dict(zip(self._parameters, weights, strict=True)))
+        return other
+
+    def part(self, chosen: Callable[[str], bool]) -> Flat:
+        """See `Engine.part`."""
+        other = copy.copy(self)
+        own = dict(self._parameters)
+        other.__dict__["_parameters"] = {name: weight for name, weight in own.items() if chosen(name)}
+        other.fixed = {name: weight for name, weight in own.items() if weight is not None and not chosen(name)}
+        return other
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):  # type: ignore[no-untyped-def]
+        """As torch's own, which takes a dot in a name for a module's."""
+        given = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        missing += [prefix + name for name in self._parameters if name not in given]
+        unexpected += [prefix + name for name in given if name not in self._parameters]
+        for name, parameter in self._parameters.items():
+            if parameter is None or name not in given:
+                continue
+            if given[name].shape != parameter.shape:
+                errors.append(f"{prefix + name} is {tuple(given[name].shape)}, not {tuple(parameter.shape)}")
+                continue
+            with torch.no_grad():
+                parameter.copy_(given[name])
 
 
 def mean_losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -14,14 +14,18 @@ fused kernel normalises all tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metaser.engine.base import Clips, Engine, Group, Outcome, Weights, mean_losses
+from metaser import config
+from metaser.engine.base import Adapting, Clips, Flat, Group, Outcome, mean_losses
+from metaser.engine.task import TaskEngine
 from metaser.layers import BatchNorm
 from metaser.layers.normalisation import normalise
 from metaser.tasks import Task
@@ -41,38 +45,131 @@ class Update:
 
 
 @dataclass(frozen=True)
-class LowRank:
-    """Weights of a group.
-
-    Attributes:
-        leaves: One tensor per parameter of the network, in their order: shared by all tasks for linear layers,
-            ``(tasks, features)`` or ``(1, features)`` for normalisations.
-        updates: Per linear layer, what inner steps have added.
-    """
-
-    leaves: list[torch.Tensor]
-    updates: list[list[Update]]
-
-
-@dataclass(frozen=True)
 class Trace:
     """Of a forward pass: each linear layer's inputs and outputs, and the normalisations' parameters, one row per task."""
 
     linear: list[tuple[torch.Tensor, torch.Tensor]]
-    spread: dict[int, torch.Tensor]
+    spread: dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class LowRankSlopes:
-    """Per linear layer its inputs and its outputs' gradient; per parameter of a normalisation its gradient."""
+class LowRank(Flat):
+    """A `Flat` module that takes its inner steps itself, since its adapted weights are never formed.
 
-    pairs: list[tuple[torch.Tensor, torch.Tensor]]
-    dense: dict[int, torch.Tensor]
-    adapted: Sequence[bool]
+    learn2learn's ``adapt()`` needs the gradient of every weight, task by task, which this layout is there to avoid; `adapted`
+    takes the same step from the gradients at the layers' outputs. On Omniglot's fully connected network that is 3.7 to 4.2
+    times as fast as learn2learn's own (`make bench`).
+
+    Attributes:
+        tasks: How many have begun; 0 for clips of no task in particular.
+        updates: Per linear layer, what inner steps have added.
+        slopes: The gradients of normalisations' parameters that the last inner step went by.
+        trace: Of the last forward pass.
+    """
+
+    def __init__(self, model: nn.Module, options: config.Engine) -> None:
+        super().__init__(model, options)
+        self.layers = [
+            (type(layer), getattr(layer, "eps", 0.0), tuple(f"{prefix}.{name}" for name in layer._parameters))
+            for prefix, layer in model.named_modules()
+            if isinstance(layer, nn.Linear | BatchNorm | nn.ReLU)
+        ]
+        self.linear = [names for kind, _, names in self.layers if kind is nn.Linear]
+        self.shared = {name for names in self.linear for name in names}
+        self.tasks, self.trace = 0, Trace([], {})
+        self.updates: list[list[Update]] = [[] for _ in self.linear]
+        self.slopes: dict[str, torch.Tensor] = {}
+
+    def begin(self, tasks: int) -> LowRank:
+        """The start of so many tasks: they share the weights of linear layers, and have a row each of normalisations'."""
+        rows = [weight if name in self.shared else weight.expand(tasks, -1)
+                for name, weight in zip(self.names, self.weights(), strict=True)]  # fmt: skip
+        other = self.at(rows)
+        assert isinstance(other, LowRank)
+        other.tasks = tasks
+        return other
+
+    def part(self, chosen: Callable[[str], bool]) -> LowRank:
+        """See `Engine.part`; all stay parameters, and `adapted` leaves those that are not chosen alone."""
+        other = copy.copy(self)
+        other.fixed = {
+            name: weight for name, weight in zip(self.names, self.weights(), strict=True) if not chosen(name)
+        }
+        return other
+
+    def weights(self) -> list[torch.Tensor]:
+        """See `Flat.weights`."""
+        return list(self._parameters.values())  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(tasks, clips, outputs)`` of ``(clips, tasks, features)``; before tasks have begun as `Flat`'s."""
+        alone = self.tasks == 0
+        if alone:
+            x = x.flatten(1).unsqueeze(1)
+        own, updates, trace = dict(zip(self.names, self.weights(), strict=True)), iter(self.updates), Trace([], {})
+        for kind, eps, names in self.layers:
+            if kind is nn.Linear:
+                y = F.linear(x, *(own[name] for name in names))
+                for update in next(updates):
+                    y = y - change(x, update)
+                trace.linear.append((x, y))
+                x = y
+            elif kind is BatchNorm:
+                rows = [own[name].view(x.shape[1], -1) for name in names]
+                trace.spread.update(zip(names, rows, strict=True))
+                x = normalise(x.flatten(1), rows[0].reshape(-1), rows[1].reshape(-1), eps, self.twice).view_as(x)
+            else:
+                x = torch.relu(x)
+        self.trace = trace
+        return x[:, 0] if alone else x.transpose(0, 1)
+
+    def adapted(self, loss: torch.Tensor, rate: float, second_order: bool) -> LowRank:
+        """One inner step of every task.
+
+        Args:
+            loss: Of what the last forward pass said, summed over the tasks.
+            rate: α.
+            second_order: Whether the step can itself be differentiated.
+        """
+        trace = self.trace
+        fixed = {name for name, weight in zip(self.names, self.weights(), strict=True)
+                 if name in self.fixed or not weight.requires_grad}  # fmt: skip
+        rows = {name: row for name, row in trace.spread.items() if name not in fixed}
+        outputs = [y for _, y in trace.linear]
+        found = torch.autograd.grad(loss, [*outputs, *rows.values()], create_graph=second_order)
+        slopes = dict(zip(rows, found[len(outputs) :], strict=True))
+        other = self.at([weight - rate * slopes[name].view_as(weight) if name in slopes else weight
+                         for name, weight in zip(self.names, self.weights(), strict=True)])  # fmt: skip
+        assert isinstance(other, LowRank)
+        steps = [
+            Update(x if second_order else x.detach(), delta, *(rate * (name not in fixed) for name in names))
+            for (x, _), delta, names in zip(trace.linear, found, self.linear, strict=False)
+        ]
+        other.updates = [[*before, step] for before, step in zip(self.updates, steps, strict=True)]
+        other.trace, other.slopes = Trace([], {}), slopes
+        return other
+
+    def add_last_step(self, total: Sequence[torch.Tensor]) -> None:
+        """Adds the gradients that the last step went by, summed over the tasks, to one tensor per parameter."""
+        place = {name: to for name, to in zip(self.names, total, strict=True) if name not in self.fixed}
+        for names, updates in zip(self.linear, self.updates, strict=True):
+            weight, bias = (place.get(name) for name in names)
+            rows = updates[-1].delta.flatten(0, 1)
+            if weight is not None:
+                weight.addmm_(rows.t(), updates[-1].x.flatten(0, 1))
+            if bias is not None:
+                bias += rows.sum(dim=0)
+        for name, slope in self.slopes.items():
+            place[name] += slope.sum(dim=0)
 
 
-class LowRankEngine(Engine):
-    """Weights are `LowRank`, slopes `LowRankSlopes`; see `Engine` for the arguments."""
+class LowRankEngine(TaskEngine):
+    """Layout ``low-rank``: a `LowRank` module; see `Engine` for the arguments."""
+
+    module: LowRank
+
+    def __init__(self, model: nn.Module, options: config.Engine) -> None:
+        super().__init__(model, options)
+        self.module = LowRank(model, options)
 
     @staticmethod
     def takes(model: nn.Module) -> bool:
@@ -100,101 +197,23 @@ class LowRankEngine(Engine):
         query = Clips(stack([t.query_x for t in tasks]), torch.stack([t.query_y for t in tasks]))
         return Group(tuple(tasks), support, query)
 
-    def start(self, parameters: Sequence[nn.Parameter]) -> LowRank:
-        """See `Engine.start`; a normalisation's parameters get a leading dimension of one."""
-        places = self._of_normalisations()
-        leaves = [
-            (parameter.detach().unsqueeze(0) if place in places else parameter.detach()).requires_grad_()
-            for place, parameter in enumerate(parameters)
-        ]
-        return LowRank(leaves, [[] for layer in self.layers() if isinstance(layer, nn.Linear)])
+    def begin(self, module: nn.Module, group: Group) -> nn.Module:
+        """See `Engine.begin`."""
+        assert isinstance(module, LowRank)
+        return module.begin(len(group.tasks))
 
-    def split(self, weights: LowRank) -> tuple[LowRank, list[torch.Tensor]]:
-        """There are no others."""
-        return weights, []
-
-    def outcome(self, weights: LowRank, clips: Clips, twice: bool = False) -> Outcome:
+    def outcome(self, logits: torch.Tensor, clips: Clips) -> Outcome:
         """See `Engine.outcome`."""
-        updates, trace = iter(weights.updates), Trace([], {})
-        x, tasks, place = clips.x, clips.x.shape[1], 0
-        for layer in self.layers():
-            own = weights.leaves[place : place + len(layer._parameters)]
-            if isinstance(layer, nn.Linear):
-                y = F.linear(x, *own)
-                for update in next(updates):
-                    y = y - change(x, update)
-                trace.linear.append((x, y))
-                x = y
-            elif isinstance(layer, BatchNorm):
-                spread = [leaf.expand(tasks, -1) for leaf in own]
-                trace.spread.update({place + n: leaf for n, leaf in enumerate(spread)})
-                scale, shift = (leaf.reshape(-1) for leaf in spread)
-                x = normalise(x.flatten(1), scale, shift, layer.eps, twice).view_as(x)
-            else:
-                x = torch.relu(x)
-            place += len(own)
-        logits = x.transpose(0, 1)[..., : clips.outputs]
+        logits = logits[..., : clips.outputs]
         losses = mean_losses(logits, clips.y)
-        return Outcome(losses.sum(), losses, logits, trace)
+        return Outcome(losses.sum(), losses, logits)
 
-    def slopes(self, outcome: Outcome, weights: LowRank, adapted: Sequence[bool], keep: bool) -> LowRankSlopes:
-        """See `Engine.slopes`."""
-        trace: Trace = outcome.trace
-        spread = {place: leaf for place, leaf in trace.spread.items() if adapted[place]}
-        outputs = [y for _, y in trace.linear]
-        found = torch.autograd.grad(outcome.loss, [*outputs, *spread.values()], create_graph=keep)
-        pairs = [(x if keep else x.detach(), delta) for (x, _), delta in zip(trace.linear, found, strict=False)]
-        return LowRankSlopes(pairs, dict(zip(spread, found[len(outputs) :], strict=True)), adapted)
-
-    def step(self, weights: LowRank, slopes: LowRankSlopes, rate: float | Weights, keep: bool) -> LowRank:
-        """See `Engine.step`; the rate is a number."""
-        with torch.set_grad_enabled(keep):
-            leaves = [
-                leaf - rate * slopes.dense[place] if place in slopes.dense else leaf
-                for place, leaf in enumerate(weights.leaves)
-            ]
-        leaves = leaves if keep else [leaf.detach().requires_grad_() for leaf in leaves]
-        updates = [
-            [*before, Update(x, delta, rate * slopes.adapted[weight], rate * slopes.adapted[bias])]
-            for before, (x, delta), (weight, bias) in zip(weights.updates, slopes.pairs, self._of_linear(), strict=True)
-        ]
-        return LowRank(leaves, updates)
-
-    def gradient(self, outcome: Outcome, weights: LowRank) -> tuple[torch.Tensor, ...]:
-        """See `Engine.gradient`."""
-        found, places = torch.autograd.grad(outcome.loss, weights.leaves), self._of_normalisations()
-        return tuple(g.sum(dim=0) if place in places else g for place, g in enumerate(found))
-
-    def total(self, slopes: Sequence[LowRankSlopes]) -> tuple[torch.Tensor, ...]:
-        """See `Engine.total`."""
-        result = [torch.zeros_like(parameter) for parameter in self.model.parameters()]
-        for each in slopes:
-            for (x, delta), (weight, bias) in zip(each.pairs, self._of_linear(), strict=True):
-                rows = delta.flatten(0, 1)
-                if each.adapted[weight]:
-                    result[weight].addmm_(rows.t(), x.flatten(0, 1))
-                if each.adapted[bias]:
-                    result[bias] += rows.sum(dim=0)
-            for place, g in each.dense.items():
-                result[place] += g.sum(dim=0)
-        return tuple(result)
-
-    def layers(self) -> list[nn.Module]:
-        """Body and head, in the order of computation, without what only reshapes."""
-        layers = [*self.model.body, self.model.head]  # type: ignore[misc]
-        return [layer for layer in layers if not isinstance(layer, nn.Flatten)]
-
-    def _of_linear(self) -> list[tuple[int, int]]:
-        """The places of each linear layer's weight and bias among the parameters."""
-        owners = [layer for layer in self.layers() for _ in layer._parameters]
-        return [
-            (n, n + 1) for n, layer in enumerate(owners) if isinstance(layer, nn.Linear) and owners[n - 1] is not layer
-        ]
-
-    def _of_normalisations(self) -> set[int]:
-        """The places of the normalisations' parameters."""
-        owners = [layer for layer in self.layers() for _ in layer._parameters]
-        return {place for place, layer in enumerate(owners) if isinstance(layer, BatchNorm)}
+    @contextmanager
+    def summing(self, learner: Adapting, total: Sequence[torch.Tensor]) -> Iterator[None]:
+        """See `Engine.summing`."""
+        yield
+        assert isinstance(learner.module, LowRank)
+        learner.module.add_last_step(total)
 
 
 def change(z: torch.Tensor, update: Update) -> torch.Tensor:
