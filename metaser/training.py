@@ -17,7 +17,7 @@ from metaser.errors import DivergedError
 from metaser.parallel import Workers
 from metaser.ranks import Ranks
 from metaser.tasks import SpeechTasks
-from metaser.tasks.sampler import Episode
+from metaser.tasks.dataset import MetaBatch
 
 #: Called with the meta-iteration, and the tasks' losses and accuracies since the last call.
 Record = Callable[[int, Sequence[float], Sequence[float]], None]
@@ -82,7 +82,7 @@ def train(
     monitored = monitor if settings.monitor_every else None
     ranks = workers.ranks
     position = ranks.tell(keeper.restore(learner, optimiser) if keeper and ranks.first else Position())
-    ranks.align(learner.parameters(), optimiser)
+    ranks.align(list(learner.parameters()), optimiser)
     if monitored and not position.iteration:
         monitored(0)
     for iteration in range(position.iteration + 1, settings.iterations + 1):
@@ -131,15 +131,14 @@ def meta_iteration(
 
     firsts = workers.ranks.own(range(0, meta_batch, size))
     # Drawn before the threads start: it is all Python, and would stall them one by one.
-    episodes = [[tasks.episode(iteration, index) for index in range(first, min(first + size, meta_batch))]
-                for first in firsts]  # fmt: skip
+    drawn = [tasks.batch(iteration, range(first, min(first + size, meta_batch))) for first in firsts]
 
-    def work(group: list[Episode]) -> MetaGradient:
-        return learner.meta_gradient(learner.engine.group([tasks.get_task(episode) for episode in group]))
+    def work(group: MetaBatch) -> MetaGradient:
+        return learner.meta_gradient(learner.engine.group([group[place] for place in range(len(group))]))
 
-    batch = workers.map(work, episodes)
+    batch = workers.map(work, drawn)
     # Every task has its own place, so that the sum over ranks, each of them zero elsewhere, is the list of all.
-    seen = torch.zeros(2, meta_batch, dtype=torch.float64, device=learner.parameters()[0].device)
+    seen = torch.zeros(2, meta_batch, dtype=torch.float64, device=next(iter(learner.parameters())).device)
     for first, result in zip(firsts, batch, strict=True):
         seen[:, first : first + len(result.losses)] = seen.new_tensor([result.losses, result.accuracies])
     losses, accuracies = workers.ranks.add_up(seen).tolist()
@@ -162,7 +161,7 @@ def apply(
 
     All parameters' sums travel as one flat tensor; a rank without tasks sends zeros.
     """
-    parameters = learner.parameters()
+    parameters = list(learner.parameters())
     if batch:
         total = [gradient.clone() for gradient in batch[0].gradients]
         for result in batch[1:]:

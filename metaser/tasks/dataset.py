@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from metaser.learn2learn import l2l
 from metaser.tasks.sampler import Episode, Sampler
 from metaser.tasks.task import Task
+from metaser.tasks.transforms import Transform, transforms_of
 
 #: Streams of tasks that must not repeat one another under one seed.
 STREAMS = {"train": 0, "monitor": 1, "test": 2, "choice": 3}
@@ -56,6 +58,8 @@ class SpeechTasks(l2l.data.TaskDataset):
         by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
         fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
         speakers: Who speaks in each utterance.
+        task_transforms: More of learn2learn's ``task_transforms``: each gets a task's `Episode` and gives another one, after
+            those that the arguments above ask for (`metaser.tasks.transforms`).
     """
 
     def __init__(
@@ -71,34 +75,36 @@ class SpeechTasks(l2l.data.TaskDataset):
         by_support: bool = False,
         fixed_support: bool = False,
         speakers: Sequence[str] = (),
+        task_transforms: Sequence[Transform] = (),
     ) -> None:
         utterances = Utterances(x, emotions)
         numbers = dict(enumerate(utterances.labels))
         by_label: dict[int, list[int]] = {}
         for row, label in numbers.items():
             by_label.setdefault(label, []).append(row)
-        super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), num_tasks=num_tasks)
+        transforms = [*transforms_of(sampler, order, fixed_support), *task_transforms]
+        super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), transforms, num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
-        self.order, self.by_support, self.fixed_support = order, by_support, fixed_support
-        self.speakers = speakers
+        self.by_support, self.speakers = by_support, speakers
         self._next = itertools.count()
 
     def task(self, iteration: int, index: int) -> Task:
         """The task of a meta-iteration at a place in its meta-batch."""
-        return self.get_task(self.episode(iteration, index))
+        return self.batch(iteration, [index])[0]
+
+    def batch(self, iteration: int, places: Sequence[int]) -> MetaBatch:
+        """The tasks of a meta-iteration at some places of its meta-batch: all drawn, and gathered one by one when asked for."""
+        return MetaBatch(self, [self.episode(iteration, index) for index in places])
 
     def episode(self, iteration: int, index: int) -> Episode:
-        """The same, before its clips are gathered."""
-        key = [self.seed, STREAMS[self.stream], iteration, index]
-        return self._draw(key)
+        """Which clips such a task is of."""
+        return self._describe([self.seed, STREAMS[self.stream], iteration, index])
 
-    def _draw(self, key: list[int]) -> Episode:
-        episode = self.sampler.draw(np.random.default_rng(key))
-        if self.order != "permuted":
-            every = self.order == "own"
-            names = [name for name in self.sampler.emotions if every or name in episode.classes]
-            episode = episode.on_outputs(names)
-        return episode.with_fixed_support() if self.fixed_support else episode
+    def _describe(self, key: list[int]) -> Episode:
+        description: Any = np.random.default_rng(key)
+        for transform in self.task_transforms:
+            description = transform(description)
+        return description
 
     def get_task(self, task_description: Episode) -> Task:
         """Gathers an episode's clips."""
@@ -127,15 +133,32 @@ class SpeechTasks(l2l.data.TaskDataset):
 
     def sample_task_description(self) -> Episode:
         """learn2learn's hook for an endless stream: the next episode of iteration 0."""
-        key = [self.seed, STREAMS[self.stream], 0, next(self._next)]
-        return self._draw(key)
+        return self._describe([self.seed, STREAMS[self.stream], 0, next(self._next)])
 
     def __getitem__(self, i: int) -> Task:
         if self.num_tasks == -1:
-            return self.get_task(self.sample_task_description())
+            return super().__getitem__(i)
         if not 0 <= i < self.num_tasks:
             raise IndexError(f"task {i} of {self.num_tasks}")
         return self.task(0, i)
+
+
+class MetaBatch(l2l.data.TaskDataset):
+    """Tasks that are drawn already, as a TaskDataset of their own; each is gathered when it is asked for.
+
+    Args:
+        tasks: What they are drawn from.
+        episodes: One per task.
+    """
+
+    def __init__(self, tasks: SpeechTasks, episodes: Sequence[Episode]) -> None:
+        super().__init__(tasks.dataset, num_tasks=len(episodes))
+        self.sampled_descriptions = dict(enumerate(episodes))
+        self.tasks = tasks
+
+    def get_task(self, task_description: Episode) -> Task:
+        """Gathers an episode's clips."""
+        return self.tasks.get_task(task_description)
 
 
 def by_support(support: torch.Tensor, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Sequence[torch.Tensor]):
     """An N-way or N+F-way K-shot task.
+
+    As learn2learn's tasks it is a pair, ``data, labels = task``: the support set's clips first, then the query set's.
 
     Attributes:
         support_x: ``(N·K, coefficients, frames)``.
@@ -46,3 +50,18 @@ class Task:
     def new_speakers(self) -> bool:
         """Whether the query set is of speakers who are not in the support set."""
         return not set(self.support_speakers) & set(self.query_speakers)
+
+    @overload
+    def __getitem__(self, place: int) -> torch.Tensor: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[torch.Tensor]: ...
+
+    def __getitem__(self, place: int | slice) -> torch.Tensor | Sequence[torch.Tensor]:
+        return (
+            torch.cat([self.support_x, self.query_x]),
+            torch.cat([self.support_y, self.query_y]),
+        )[place]
+
+    def __len__(self) -> int:
+        return 2
