@@ -1,8 +1,9 @@
-"""An experiment folder's ``run.py`` as a module."""
+"""An experiment folder's ``run.py``, as a module and as a script."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -30,3 +31,15 @@ def load(folder: Path) -> ModuleType:
         if not callable(getattr(module, name, None)):
             raise UserError(f"{path}: has no function {name}; experiments/fmaml/run.py shows both")
     return module
+
+
+def script(file: str) -> None:
+    """``python experiments/NAME/run.py …`` is ``metaser run experiments/NAME …``.
+
+    Args:
+        file: The script's own path.
+    """
+    from metaser.cli import main
+
+    sys.argv[1:1] = ["run", str(Path(file).parent)]
+    main()

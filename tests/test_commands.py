@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import soundfile
 import torch
 
+from metaser import cli
 from support import FMAML, REPOSITORY
 from support.commands import FEW, Result, assert_refused, command, environment, metaser, process, run, small, start
 from support.corpora import clip, emodb, emofilm, emovo
@@ -101,6 +103,17 @@ def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, Result], 
         "confusion.png",
     ):
         assert (folder / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_an_experiment_folder_is_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python experiments/fmaml/run.py …`` is ``metaser run experiments/fmaml …``."""
+    asked: list[str] = []
+    monkeypatch.setattr(cli, "main", lambda: asked.extend(sys.argv[1:]))
+    for folder in sorted(FMAML.parent.glob("*/run.py")):
+        asked.clear()
+        monkeypatch.setattr(sys, "argv", ["run.py", "--variant", "5shot"])
+        runpy.run_path(str(folder), run_name="__main__")
+        assert asked == ["run", str(folder.parent), "--variant", "5shot"]
 
 
 def test_one_cell_can_be_run_alone(tmp_path: Path, finished: tuple[Path, Result]) -> None:
@@ -560,7 +573,7 @@ class Plain(FOMAML):
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """The query gradient at the start."""
-        return self.query_gradient(group, self.engine.start(self.parameters()))
+        return self.gradient(self.begin(group).query(group), group)
 '''
 
 

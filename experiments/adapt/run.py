@@ -6,6 +6,7 @@ import pandas as pd
 
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
@@ -61,3 +62,7 @@ def table(finished: Finished, tests: pd.DataFrame, names: dict[str, str]) -> str
             claims(seen, CLAIMED, "what training is worth, points", {"accuracy": "accuracy"}, finished.targets, names),
         ]  # fmt: skip
     return "\n\n".join([*parts, NOTE]) + "\n"
+
+
+if __name__ == "__main__":
+    script(__file__)

@@ -1,6 +1,6 @@
 """F-MAML (arXiv 2101.01356), Tables 2 to 4 and Figure 3: every language left out in turn, 5-, 10- or 20-shot.
 
-metaser run experiments/fmaml --variant 5shot
+python experiments/fmaml/run.py --variant 5shot
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import pandas as pd
 
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import plots, tables, trends
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
@@ -128,3 +129,7 @@ def about(finished: Finished) -> str:
         return f"EmoFilm, the paper's corpus; neutral is borrowed from another corpus. {intervals}"
     return (f"Open corpora, one per language, **not** the paper's EmoFilm: languages and emotions are comparable, numbers "
             f"only roughly. Neutral is each corpus's own. {intervals}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    script(__file__)

@@ -1,6 +1,6 @@
 """MetaSER (Chopra, Mathur, Sawhney, Shah; ICASSP 2021): its Table 2 and Figure 2, the corpora, and what the paper left out.
 
-metaser run experiments/metaser --variant table2
+python experiments/metaser/run.py --variant table2
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from metaser.config import Experiment
 from metaser.corpora import CORPORA
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
@@ -181,3 +182,7 @@ def corpora(finished: Finished) -> str:
         lines.append([finished.titles.get(domain, domain), *cells])
     return "\n\n".join(["## The corpora: clips here / in the full release",
                         tables.markdown(["", *EMOTIONS, "all"], lines)]) if lines else ""  # fmt: skip
+
+
+if __name__ == "__main__":
+    script(__file__)

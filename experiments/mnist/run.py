@@ -1,6 +1,6 @@
 """The tutorial's hands-on (Saxena, Arora): digits 8 and 9 from five images each, by fine-tuning, MAML and metric learners.
 
-metaser run experiments/mnist --variant alike
+python experiments/mnist/run.py --variant alike
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
@@ -86,3 +87,7 @@ def table(finished: Finished, paper: pd.DataFrame, tests: pd.DataFrame, names: d
             "The tutorial's two runs are not alike: other digits in pre-training, 20 steps against 10, one seed each."
         )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+if __name__ == "__main__":
+    script(__file__)

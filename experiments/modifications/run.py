@@ -1,6 +1,6 @@
 """FOMAML, Reptile and Reg-MAML on low-resource speech emotion (Chandra): table 1, figures 1 to 3, the report's claims.
 
-metaser run experiments/modifications --variant table1
+python experiments/modifications/run.py --variant table1
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 from metaser.config import Experiment
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import tables, trends
 from metaser.reporting.finished import Finished, read_results
 from metaser.reporting.results import write_csv
@@ -180,3 +181,7 @@ def published(paper: pd.DataFrame) -> str:
         ratio = seconds / values["fomaml", "seconds_per_100_epochs"]
         rows.append([NAMES.get(label, label), f"{values[label, 'f1']:.4f}", f"{seconds:.2f}", f"{ratio:.2f}"])
     return tables.markdown(["", "F1", "s per 100 epochs", "ratio"], rows) if rows else ""
+
+
+if __name__ == "__main__":
+    script(__file__)

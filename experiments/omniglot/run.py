@@ -1,6 +1,6 @@
 """FOMAML against MAML on Omniglot (Roy, "MAML and FOMAML on few-shot classification"), and metric learners beside them.
 
-metaser run experiments/omniglot --variant fc
+python experiments/omniglot/run.py --variant fc
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from scipy import stats
 
 from metaser.experiment import Run
 from metaser.files import write_text
+from metaser.loading import script
 from metaser.reporting import tables, trends
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished, read_results
@@ -115,3 +116,7 @@ def worth(paper: pd.DataFrame) -> str:
     p = stats.fisher_exact([[count, ASKED - count] for count in right]).pvalue
     return (f"The report tested on 32 tasks, {ASKED} images: {right[0]} and {right[1]} were right (Fisher's exact test, "
             f"p = {p:.2f}). {'It does not show that either is better.' if p > 0.05 else ''}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    script(__file__)
