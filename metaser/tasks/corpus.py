@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaser.corpora import locate
-from metaser.corpora.base import Corpus
-from metaser.corpora.folder import Folder
 from metaser.errors import UserError
-from metaser.features import extract, normalise, recipe
 from metaser.files import data_root
 from metaser.tasks.dataset import SpeechTasks
 from metaser.tasks.sampler import EpisodeSampler, TaskShape
@@ -56,6 +52,11 @@ def corpus_tasks(
     Raises:
         UserError: if the corpus is not there, or has too few clips.
     """
+    from metaser.corpora import locate  # here, not above: who has tasks need not have corpora
+    from metaser.corpora.base import Corpus
+    from metaser.corpora.folder import Folder
+    from metaser.features import extract, normalise, recipe
+
     here = data_root(root)
     if isinstance(corpus, Path):
         found: Corpus = Folder(corpus.name, corpus.absolute(), "own")
