@@ -21,8 +21,9 @@ import pandas as pd
 import torch
 
 from metaser import models, pictures
+from metaser.algorithms.base import SHARED as COMMON
 from metaser.cells import Cell, Cells
-from metaser.config import Experiment, Features
+from metaser.config import Algorithm, Experiment, Features
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
 from metaser.errors import PartialError, StoppedError, UserError, first_line, nearest
@@ -450,6 +451,25 @@ def grouped(trials: Sequence[Trial], cells: Cells) -> Iterator[list[Trial]]:
     yield from groups.values()
 
 
+def check_settings(label: str, algorithm: Algorithm) -> None:
+    """Refuses a setting of an algorithm that belongs to others, and one that lacks what it needs.
+
+    Raises:
+        UserError: naming the key, and whose it is.
+    """
+    chosen = kind(algorithm.name)
+    for key in sorted(algorithm.model_fields_set - COMMON - chosen.reads - chosen.fits):
+        if getattr(algorithm, key) == type(algorithm).model_fields[key].get_default():
+            continue  # nothing is asked for
+        owners = [name for name, one in LEARNERS.items() if key in one.reads | one.fits]
+        raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it ({', '.join(owners)} "
+                        f"ha{'s' if len(owners) == 1 else 've'}); leave it out")  # fmt: skip
+    try:
+        chosen.check(algorithm)
+    except ValueError as error:
+        raise UserError(f"algorithms.{label}: {error}") from None
+
+
 def check_names(settings: Experiment) -> None:
     """Refuses an unknown recipe, network or algorithm before any work is done.
 
@@ -470,9 +490,7 @@ def check_names(settings: Experiment) -> None:
                 kind(name)  # a user's own
             elif name not in registry:
                 raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
-        for key in ("pretraining", "tuning"):
-            if getattr(algorithm, key) and key not in kind(algorithm.name).fits:
-                raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it; leave it out")
+        check_settings(label, algorithm)
         if own.tasks.order == "own" and not (algorithm.tuning and algorithm.tuning.head == "fresh"):
             raise UserError(f"algorithms.{label}: with order: own the outputs are the sources' classes; to be asked about others "
                             "it needs tuning: {head: fresh}")  # fmt: skip

@@ -10,7 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaser import learners
+from metaser.algorithms.base import SHARED
+from metaser.config import Algorithm
 from metaser.errors import UserError
+from metaser.experiment import check_settings
 from metaser.study import Study, merge
 from support import FMAML
 
@@ -147,3 +151,35 @@ def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"training.monitored: no algorithm 'fmamal'; did you mean 'fmaml'"):
         study.experiment(variant="5shot", overrides=["compare=[maml]", "training.monitored=[fmamal]"])
     assert list(study.experiment(variant="5shot", overrides=["compare=[maml]"]).algorithms) == ["maml"]
+
+
+#: A value for every setting that not every method reads.
+VALUES = {
+    "inner_lr": 0.3, "steps": 7, "test_steps": 7, "first_order": False, "lambda_": 0.5, "lambda_ratio": 0.5, "layers": "head",
+    "statistics": "support", "mask_fixed": True, "calibrate": True, "gaussian": {"own": 0.9}, "pretraining": {"epochs": 3},
+    "tuning": {"epochs": 3},
+}  # fmt: skip
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", learners.LEARNERS)
+def test_a_setting_of_another_method_is_refused_with_the_methods_it_belongs_to(name: str) -> None:
+    assert set(VALUES) == set(Algorithm.model_fields) - SHARED, "each has a value here"
+    method = learners.LEARNERS[name]
+    needed = {"lambda_ratio": 1.0} if name == "regmaml" else {}
+    for key, value in VALUES.items():
+        settings = Algorithm.model_validate({"name": name, **({} if key == "lambda_" else needed), key: value})
+        if key in method.reads | method.fits:
+            check_settings("mine", settings)
+            continue
+        with pytest.raises(UserError, match=f"algorithms.mine.{key}: {name} has no use for it") as error:
+            check_settings("mine", settings)
+        owners = [one for one, other in learners.LEARNERS.items() if key in other.reads | other.fits]
+        assert owners
+        assert all(owner in str(error.value) for owner in owners)
+
+
+@pytest.mark.quick
+def test_regmaml_demands_lambda() -> None:
+    with pytest.raises(UserError, match="regmaml needs λ: set lambda_ratio"):
+        check_settings("mine", Algorithm(name="regmaml"))

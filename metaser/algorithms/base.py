@@ -26,6 +26,11 @@ from metaser.models import seeded
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
+#: The settings of `config.Algorithm` that are the run's business, whatever the method.
+SHARED = frozenset(
+    {"name", "outer_lr", "iterations", "features", "model", "order", "fixed_support", "task_classes", "ensemble"}
+)
+
 
 @dataclass(frozen=True)
 class MetaGradient:
@@ -84,11 +89,21 @@ class Learner(ABC):
     savable = True
     #: The ways of training its network on clips that it has a use for.
     fits: frozenset[str] = frozenset({"pretraining", "tuning"})
+    #: The settings of `config.Algorithm` that it reads, besides `SHARED` and those of `fits`.
+    reads: frozenset[str] = frozenset()
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
         self.settings = settings
         self.engine = engine.build(model, options or config.Engine(), low_rank=self.one_rate)
+
+    @classmethod  # noqa: B027
+    def check(cls, settings: config.Algorithm) -> None:
+        """Refuses settings that the method cannot work with; what it does not read is refused elsewhere.
+
+        Raises:
+            ValueError: if something is missing, with what would be right.
+        """
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """θ, everything that the outer loop learns."""

@@ -37,6 +37,7 @@ class FMAML(MAML):
     """
 
     offset = 0.0
+    reads = MAML.reads | {"first_order", "mask_fixed", "calibrate"}
 
     @classmethod
     def takes_first_order(cls, settings: config.Algorithm) -> bool:

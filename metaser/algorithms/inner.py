@@ -28,6 +28,7 @@ class InnerLoop(Learner):
     """
 
     stepwise = True
+    reads = frozenset({"inner_lr", "steps", "test_steps", "statistics"})
     #: Whether the inner loop's derivative is taken as the identity.
     first_order = False
     #: Whether second derivatives pass through the network's body; if not, its layers need not provide any.

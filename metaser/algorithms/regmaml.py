@@ -14,6 +14,7 @@ be the derivative that it stands for.
 
 from __future__ import annotations
 
+from metaser import config
 from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
@@ -21,6 +22,14 @@ from metaser.engine import Group
 
 class RegMAML(FOMAML):
     """Reg-MAML with l = λ/α from ``lambda_ratio``, or λ itself from ``lambda_``; see `Learner` for the arguments."""
+
+    reads = FOMAML.reads | {"lambda_", "lambda_ratio"}
+
+    @classmethod
+    def check(cls, settings: config.Algorithm) -> None:
+        """See `Learner.check`; λ is what the method is about."""
+        if settings.lambda_ is None and settings.lambda_ratio is None:
+            raise ValueError("regmaml needs λ: set lambda_ratio (λ/α; 0 is FOMAML) or lambda_")
 
     @property
     def ratio(self) -> float:

@@ -75,6 +75,7 @@ class Gaussian(Loopless):
         kept: The combinations of options whose answers are averaged, in the grid's order; all until there is a choice.
     """
 
+    reads = frozenset({"gaussian"})
     fits = frozenset()
 
     moments: dict[str, dict[str, Moments]]

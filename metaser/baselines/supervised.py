@@ -17,6 +17,8 @@ from metaser.engine import Group
 class Supervised(FOMAML):
     """Supervised learning; see `Learner` for the arguments."""
 
+    reads = FOMAML.reads | {"layers"}
+
     def adapts(self, name: str) -> bool:
         """All parameters, or those of ``head``."""
         return self.settings.layers == "all" or name.startswith("head.")
