@@ -155,10 +155,10 @@ report: $(READY)  ## one HTML page of all results beside the papers': results/re
 	$(BIN)/metaser report --results '$(RESULTS)'
 
 bench: $(READY)  ## how fast training is, beside stock learn2learn, on this machine
-	$(BIN)/metaser bench --results '$(RESULTS)'
+	$(BIN)/python -m benchmarks bench --results '$(RESULTS)'
 
 scaling: $(READY)  ## two processes beside two threads on this machine, and by calculation up to 1,024
-	$(BIN)/metaser scaling --results '$(RESULTS)'
+	$(BIN)/python -m benchmarks scaling --results '$(RESULTS)'
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metaser.learn2learn import l2l  # import learn2learn as l2l, without the notice of a package that it imports
+from metaser.runtime.learn2learn import l2l  # `import learn2learn as l2l` without the notice of gym
 from metaser.tasks import corpus_tasks
 
 EMOTIONS, SHOTS, TASKS = ["anger", "fear", "happiness", "sadness"], 5, 4

@@ -1,6 +1,6 @@
 """metaser: few-shot, meta-learned speech emotion recognition on learn2learn.
 
-`metaser.train`, `metaser.load` and `metaser.adapt` are those of `metaser.adapting`, imported when they are first used.
+`metaser.train`, `metaser.load` and `metaser.adapt` are those of `metaser.adaptation`, imported when they are first used.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ __all__ = ["adapt", "load", "train"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from metaser import adapting
+        from metaser import adaptation
 
-        return getattr(adapting, name)
+        return getattr(adaptation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

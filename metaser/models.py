@@ -1,6 +1,6 @@
 """The papers' networks. Each takes ``(clips, coefficients, frames)`` and returns logits ``(clips, outputs)``.
 
-The layers are those of `metaser.layers`, so that an inner loop can be differentiated through at speed; any other
+The layers are those of `metaser.engine.layers`, so that an inner loop can be differentiated through at speed; any other
 `torch.nn.Module` works too. A network names its last layer ``head`` (ANIL adapts it alone), and may say ``smooth = True`` if
 it has continuous second derivatives everywhere (`config.Engine.curvature` asks).
 """
@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metaser.errors import UserError, nearest
-from metaser.layers import LSTM, BatchNorm, Conv2d, Images, channels_last
+from metaser.engine.layers import LSTM, BatchNorm, Conv2d, Images, channels_last
+from metaser.runtime.errors import UserError, nearest
 
 
 class FMAMLConv(nn.Module):
@@ -250,7 +250,7 @@ class MNISTCNN(nn.Module):
 
     blocks = ((32, 3, True), (64, 3, True), (128, 3, True), (192, 3, False), (256, 5, True))
     scale = 1.001**-0.5
-    #: Blocks whose maps have more values than their convolutions have weights; see `metaser.layers.channels_last`.
+    #: Blocks whose maps have more values than their convolutions have weights; see `metaser.engine.layers.channels_last`.
     large = 3
 
     def __init__(self, input_shape: tuple[int, int], outputs: int) -> None:

@@ -17,7 +17,7 @@ from support.limit import limit  # noqa: E402  (rewritten as the tests are)
 settings.register_profile("metaser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("metaser")
 
-# As in a run (`metaser.parallel.Workers`): the tests are shared out over the cores, and operators that were, too, would wait.
+# As in a run (`Workers`): the tests are shared out over the cores, and operators that were, too, would wait.
 torch.set_num_threads(1)
 
 #: Seconds that a test may take, and its preparation, and its end: many times what the longest takes on a busy machine.
@@ -25,7 +25,7 @@ SECONDS = 3600 if "METASER_KILLS" in os.environ else 600
 
 #: The files that take longest; two processes that share the files out end together if these do not come last.
 LONG = (
-    "test_commands.py", "test_pictures.py", "test_ranks.py", "test_sweep.py", "test_modifications.py", "test_checkpoint.py",
+    "test_commands.py", "test_images.py", "test_ranks.py", "test_sweep.py", "test_modifications.py", "test_checkpoint.py",
     "test_survival.py", "test_imports.py", "test_hostile_own.py", "test_side_by_side.py", "test_metaser.py", "test_hostile.py",
     "test_scaling.py", "test_notebooks.py", "test_bench.py",
 )  # fmt: skip

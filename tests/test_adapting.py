@@ -22,14 +22,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import metaser as package
-from metaser import checkpoint, config, learners, models, sealed
-from metaser.adapting import file, load
-from metaser.adapting.model import with_classes
-from metaser.adapting.sound import stretches
+from metaser import config, models
+from metaser.adaptation import file, load
+from metaser.adaptation.model import with_classes
+from metaser.adaptation.sound import stretches
 from metaser.algorithms.base import Sources
-from metaser.checkpoint import Checkpoints
-from metaser.errors import UserError
+from metaser.runtime import sealed
+from metaser.runtime.errors import UserError
 from metaser.tasks import Task
+from metaser.training import checkpoint, learners
+from metaser.training.checkpoint import Checkpoints
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
 
@@ -362,7 +364,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert_refused(
         metaser("train", out, "--experiment", ADAPT, "--algorithm", "gausian", *speech), "did you mean 'gaussian'?"
     )
-    assert_refused(metaser("train", out, "--experiment", REPOSITORY / "experiments" / "mnist"), "pictures")
+    assert_refused(metaser("train", out, "--experiment", REPOSITORY / "experiments" / "mnist"), "images")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

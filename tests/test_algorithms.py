@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from metaser import algorithms, models
 from metaser.algorithms import Learner
 from metaser.algorithms.fmaml import FMAML
-from metaser.layers import BatchNorm
-from metaser.parallel import Workers
+from metaser.engine.layers import BatchNorm
+from metaser.runtime.parallel import Workers
 from metaser.tasks import Task
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from support.tasks import toy_task

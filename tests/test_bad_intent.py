@@ -23,12 +23,12 @@ import pytest
 import soundfile
 import torch
 
-from metaser import config, learners, models, sealed
-from metaser.adapting import file, load
-from metaser.adapting.answers import Answers
-from metaser.adapting.file import Facts, Trained
-from metaser.adapting.model import Model, Support
-from metaser.adapting.sound import Sound, Span, sound
+from metaser import config, models
+from metaser.adaptation import file, load
+from metaser.adaptation.answers import Answers
+from metaser.adaptation.file import Facts, Trained
+from metaser.adaptation.model import Model, Support
+from metaser.adaptation.sound import Sound, Span, sound
 from metaser.algorithms.base import Sources
 from metaser.config.algorithm import COMBINATIONS, EPOCHS, STEPS
 from metaser.corpora import fetch as fetching
@@ -37,13 +37,15 @@ from metaser.corpora.audio import CHANNELS, LARGEST, MOST, decoded, read_samples
 from metaser.corpora.folder import Folder
 from metaser.corpora.unpack import unpack
 from metaser.corpora.verify import verify
-from metaser.errors import CONTROL, UnwritableError, UserError
 from metaser.features import extract, recipe
-from metaser.files import seal
 from metaser.reporting.finished import read_results
 from metaser.reporting.results import write_csv
-from metaser.spreadsheet import guarded, unguarded
+from metaser.reporting.spreadsheet import guarded, unguarded
+from metaser.runtime import sealed
+from metaser.runtime.errors import CONTROL, UnwritableError, UserError
+from metaser.runtime.files import seal
 from metaser.tasks import Task
+from metaser.training import learners
 from support.corpora import zipped
 from support.hostile.corpora import THINGS
 from support.hostile.inputs import flac, noise, wav

@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from metaser import config, learners, models
+from metaser import config, models
 from metaser.algorithms.base import Sources
 from metaser.baselines import Gaussian
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from metaser.tasks import Task
+from metaser.training import learners
 from support.networks import difference, flat, meta, network, settings_of
 from support.tasks import EMOTIONS, shape_of, tasks_of, toy_task, utterances
 

@@ -22,14 +22,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import cost, flops, networks, ours, reference, run, stock
+from benchmarks.measure import ROUNDS
+from benchmarks.summary import median_interval, summarise
+from benchmarks.workloads import METHODS, WORKLOADS, Cell, Method, features, quick
 from metaser import models
-from metaser.bench import cost, flops, networks, ours, reference, run, stock
-from metaser.bench.measure import ROUNDS
-from metaser.bench.summary import median_interval, summarise
-from metaser.bench.workloads import METHODS, WORKLOADS, Cell, Method, features, quick
-from metaser.errors import UserError
 from metaser.reporting.finished import read_results
 from metaser.reporting.results import KEYS, SUMMARY
+from metaser.runtime.errors import UserError
 from support.commands import start
 from support.limit import LIMIT, until
 from support.tasks import toy_task
@@ -329,7 +329,7 @@ PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at
 @PROC
 def test_ctrl_c_leaves_no_process_and_no_results(tmp_path: Path) -> None:
     out = tmp_path / "results"
-    code = f"from metaser.bench import run; run.bench(['lstm'], ['maml'], out=run.Path({str(out)!r}))"
+    code = f"from benchmarks import run; run.bench(['lstm'], ['maml'], out=run.Path({str(out)!r}))"
     with started(code, 3) as (parent, pids):
         os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
         parent.communicate(timeout=LIMIT)
@@ -340,7 +340,7 @@ def test_ctrl_c_leaves_no_process_and_no_results(tmp_path: Path) -> None:
 
 @PROC
 def test_a_process_ends_with_a_parent_that_is_killed() -> None:
-    code = "from metaser.bench.process import Process; import time; kept = Process('peak', 'a test'); time.sleep(999)"
+    code = "from benchmarks.process import Process; import time; kept = Process('peak', 'a test'); time.sleep(999)"
     with started(code, 1) as (parent, pids):
         parent.kill()
         assert gone([parent.pid, *pids])

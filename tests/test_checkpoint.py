@@ -20,15 +20,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metaser import algorithms, checkpoint, config, models, sealed
+from metaser import algorithms, config, models
 from metaser.algorithms import Learner
-from metaser.checkpoint import Checkpoints
-from metaser.errors import UnwritableError, UserError
-from metaser.parallel import Workers
 from metaser.reporting.folder import ResultsFolder
 from metaser.reporting.kept import Kept, difference
-from metaser.sealed import DamagedError
-from metaser.training import Position, train
+from metaser.runtime import sealed
+from metaser.runtime.errors import UnwritableError, UserError
+from metaser.runtime.parallel import Workers
+from metaser.runtime.sealed import DamagedError
+from metaser.training import Position, checkpoint, train
+from metaser.training.checkpoint import Checkpoints
 from support import FMAML, REPOSITORY
 from support.commands import STEPS, TASKS, environment
 from support.limit import LIMIT
@@ -220,7 +221,7 @@ FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md",
 #: thread is started), and answers with the process's number and, in the end, with how it ended.
 STARTER = """
 import json, os, sys
-import matplotlib.pyplot, metaser.experiment, metaser.loading, metaser.reporting.plots
+import matplotlib.pyplot, metaser.experiment, metaser.config.folder, metaser.reporting.plots
 from metaser import cli
 for line in sys.stdin:
     child = os.fork()

@@ -21,7 +21,19 @@ import torch
 
 from metaser import cli
 from support import FMAML, REPOSITORY
-from support.commands import FEW, Result, assert_refused, command, environment, metaser, process, run, small, start
+from support.commands import (
+    FEW,
+    Result,
+    assert_refused,
+    benchmarks,
+    command,
+    environment,
+    metaser,
+    process,
+    run,
+    small,
+    start,
+)
 from support.corpora import clip, emodb, emofilm, emovo
 from support.limit import LIMIT, until
 from support.tasks import EMOTIONS
@@ -168,8 +180,8 @@ def test_a_run_says_where_its_time_went_and_computes_the_same(finished: tuple[Pa
 
 @pytest.mark.quick
 def test_bench_names_what_is_mistyped(tmp_path: Path) -> None:
-    assert_refused(metaser("bench", "--workload", "lstn", "--results", str(tmp_path)), "--workload", "'lstm'")
-    assert_refused(metaser("bench", "--algorithm", "momaml", "--results", str(tmp_path)), "--algorithm", "'fomaml'")
+    assert_refused(benchmarks("bench", "--workload", "lstn", "--results", str(tmp_path)), "--workload", "'lstm'")
+    assert_refused(benchmarks("bench", "--algorithm", "momaml", "--results", str(tmp_path)), "--algorithm", "'fomaml'")
     assert not list(tmp_path.iterdir())
 
 
@@ -506,7 +518,7 @@ def test_help_names_every_command_and_the_version_is_the_packages() -> None:
 
 
 def test_importing_learn2learn_says_nothing() -> None:
-    code = "from metaser.learn2learn import l2l; assert l2l.algorithms.MAML"
+    code = "from metaser.runtime.learn2learn import l2l; assert l2l.algorithms.MAML"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY,
                             timeout=LIMIT)  # fmt: skip
     assert result.stdout + result.stderr == ""

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaser import learners
 from metaser.algorithms.base import SHARED
 from metaser.config import Algorithm
-from metaser.errors import UserError
-from metaser.experiment import check_settings
-from metaser.study import Study, merge
+from metaser.config.study import Study, merge
+from metaser.experiment.run import check_settings
+from metaser.runtime.errors import UserError
+from metaser.training import learners
 from support import FMAML
 
 pytestmark = pytest.mark.quick

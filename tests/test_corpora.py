@@ -23,7 +23,7 @@ from metaser.corpora.audio import read_samples, read_waveform
 from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance, audio_files
 from metaser.corpora.emofilm import LEGEND
 from metaser.corpora.folder import Folder
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from support import REPOSITORY
 from support.corpora import NAMES
 from support.limit import LIMIT

@@ -10,9 +10,9 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from metaser.cells import Cell
+from metaser.config.study import Study
 from metaser.experiment import Run
-from metaser.study import Study
+from metaser.experiment.trials import Trial
 from support import FMAML
 from support.commands import FEW, SMALL, metaser
 from support.corpora import clip, emodb
@@ -82,9 +82,9 @@ def test_every_method_runs_on_it_beside_the_papers_numbers(root: Path, tmp_path:
 
 @pytest.mark.parametrize("target", LANGUAGES)
 def test_strict_never_shares_a_scene_or_a_speaker_with_the_target(strict: Run, target: str) -> None:
-    table, cell = strict.speech.table, Cell("strict", "fmaml", target, 0)
+    table, trial = strict.speech.table, Trial("strict", "fmaml", target, 0)
     tested = table[(table["domain"] == target) & (table["corpus"] == "emofilm")]
-    for sampler in (strict.cells.samplers(cell)[""], strict.cells.sampler(cell, as_tested=True)):
+    for sampler in (strict.trials.samplers(trial)[""], strict.trials.sampler(trial, as_tested=True)):
         rows = {row for classes in sampler.clips.values() for clips in classes.values() for row in clips.rows}
         trained = table.loc[sorted(rows)]
         film = trained[trained["corpus"] == "emofilm"]
@@ -98,7 +98,7 @@ def test_strict_never_shares_a_scene_or_a_speaker_with_the_target(strict: Run, t
 
 @pytest.mark.parametrize("target", LANGUAGES)
 def test_strict_tasks_share_no_speaker_between_support_and_query(strict: Run, target: str) -> None:
-    table, samplers = strict.speech.table, strict.cells.samplers(Cell("strict", "fmaml", target, 0))
+    table, samplers = strict.speech.table, strict.trials.samplers(Trial("strict", "fmaml", target, 0))
     for sampler in samplers.values():
         for seed in range(30):
             episode = sampler.draw(np.random.default_rng(seed)).with_fixed_support()

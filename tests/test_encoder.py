@@ -10,9 +10,9 @@ import torch
 import torchaudio
 from torchaudio.pipelines import Wav2Vec2Bundle
 
-from metaser.errors import UserError
 from metaser.features import RECIPES, Encoder, compute, encoder, recipe
-from metaser.files import cache_folder
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import cache_folder
 from support.commands import FEW, metaser, small
 from support.corpora import emodb, emovo
 

@@ -14,11 +14,12 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from metaser import algorithms, config, engine, layers, models
+from metaser import algorithms, config, engine, models
 from metaser.algorithms import ALGORITHMS, Learner
-from metaser.errors import UserError
-from metaser.layers import LSTM, BatchNorm, Conv2d
-from metaser.parallel import Workers
+from metaser.engine import layers
+from metaser.engine.layers import LSTM, BatchNorm, Conv2d
+from metaser.runtime.errors import UserError
+from metaser.runtime.parallel import Workers
 from metaser.tasks import Task
 from support.commands import metaser, small
 from support.networks import difference, flat, meta, network, settings_of

@@ -20,10 +20,10 @@ import torch
 
 from metaser.corpora.audio import LOUDEST, read_samples
 from metaser.corpora.base import COLUMNS
-from metaser.errors import UserError
 from metaser.features import compute, extract, extraction, recipe
 from metaser.features.cache import STALE, Cache
-from metaser.files import remove_unfinished, replacing, write_text
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import remove_unfinished, replacing, write_text
 from support.limit import LIMIT
 
 FMAML = recipe("fmaml")
@@ -238,7 +238,7 @@ CONTAINER = """
 import os, sys
 from pathlib import Path
 os.getpid = lambda: 7
-from metaser.files import replacing
+from metaser.runtime.files import replacing
 for _ in range(300):
     with replacing(Path(sys.argv[1])) as temporary:
         temporary.write_text(sys.argv[2] * 1000)

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 import torch
 
-from metaser.errors import UnwritableError
 from metaser.features import FeatureSet, extract, normalise, recipe, storage
 from metaser.features.normalisation import normalise_by
+from metaser.runtime.errors import UnwritableError
 from support.limit import LIMIT
 from support.tasks import utterances
 

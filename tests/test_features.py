@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from metaser.corpora.base import COLUMNS
-from metaser.errors import UserError
 from metaser.features import RECIPES, FeatureSet, compute, extract, extraction, normalise, recipe
 from metaser.features.clip import trim_silence
-from metaser.features.recipes import MFCC, Functionals
+from metaser.features.coefficients import MFCC
+from metaser.features.functionals import Functionals
+from metaser.runtime.errors import UserError
 
 pytestmark = pytest.mark.arithmetic
 

@@ -30,7 +30,7 @@ from metaser.corpora.base import Download
 from metaser.corpora.download import download
 from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.unpack import unpack
-from metaser.errors import UnwritableError, UserError
+from metaser.runtime.errors import UnwritableError, UserError
 from support.commands import assert_refused, metaser
 from support.corpora import SENTENCES, zipped
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 
 import metaser
 from metaser import cli
-from metaser.adapting import Model
-from metaser.adapting.answers import Answers
-from metaser.adapting.sound import SILENT, TOO_SHORT, Span, note
+from metaser.adaptation import Model
+from metaser.adaptation.answers import Answers
+from metaser.adaptation.sound import SILENT, TOO_SHORT, Span, note
 from metaser.corpora.folder import Folder, clips_below, decodable
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from support import REPOSITORY
 
 ADAPT = REPOSITORY / "experiments" / "adapt"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
-from metaser.errors import UserError
 from metaser.features import compute, functionals, recipe
 from metaser.features.voice import FORMANT_RANGE, POLES, PREEMPHASIS, WIDEST, formants, pitch
+from metaser.runtime.errors import UserError
 
 pytestmark = pytest.mark.arithmetic
 

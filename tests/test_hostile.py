@@ -25,19 +25,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaser.cli.listing import describe, listing
 from metaser.config import Experiment
+from metaser.config.study import Study
 from metaser.corpora import find
 from metaser.corpora.base import EMOTIONS as CANONICAL
 from metaser.corpora.base import Corpus, Utterance, audio_files, sorted_out
 from metaser.corpora.emofilm import LEGEND, read_legend
 from metaser.corpora.folder import Folder, decodable
-from metaser.corpora.listing import describe, listing
 from metaser.corpora.verify import verify
-from metaser.errors import UserError
-from metaser.experiment import check_names
+from metaser.experiment.run import check_names
 from metaser.features import extract, recipe
 from metaser.reporting.tables import published, read_paper
-from metaser.study import Study
+from metaser.runtime.errors import UserError
 from metaser.tasks import EpisodeSampler, TaskShape
 from support import FMAML, REPOSITORY
 from support.commands import metaser

@@ -23,16 +23,16 @@ import soundfile
 import torch
 from matplotlib.figure import Figure
 
-from metaser import checkpoint, sealed
-from metaser.checkpoint import Checkpoints
-from metaser.errors import UserError
+from metaser.config.folder import load
 from metaser.experiment import Run, RunOptions
-from metaser.loading import load
 from metaser.reporting import plots, trends
 from metaser.reporting.finished import Finished
 from metaser.reporting.tables import read_paper
-from metaser.sealed import DamagedError
-from metaser.training import Position
+from metaser.runtime import sealed
+from metaser.runtime.errors import UserError
+from metaser.runtime.sealed import DamagedError
+from metaser.training import Position, checkpoint
+from metaser.training.checkpoint import Checkpoints
 from support import FMAML
 from support.commands import metaser
 from support.hostile.checkpoints import FACTS, TENSORS, other_files, resealed
@@ -176,7 +176,7 @@ def stopped(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("stopped")
     run = tiny_run(speech, results)
     with contextlib.suppress(KeyboardInterrupt), run.writing():
-        run.all_cells()
+        run.all_trials()
         raise KeyboardInterrupt
     return results
 
@@ -199,7 +199,7 @@ def test_stopped_runs(speech: Path, stopped: Path, finished: Path, ground: Path)
     def resumed() -> None:
         run = tiny_run(speech, results)
         with run.writing() as folder:
-            run.all_cells()
+            run.all_trials()
             run.write(folder)
         for name in REPEATED:
             assert (run.results.final / name).read_bytes() == (finished / name).read_bytes(), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from metaser.adapting.estimate import Estimate
+from metaser.adaptation.estimate import Estimate
 from metaser.corpora import CORPORA
 from support import FMAML, REPOSITORY
 from support.commands import FEW, SMALL, environment, metaser
@@ -124,3 +126,54 @@ def test_a_run_imports_nothing_of_what_learn2learn_brings_along(tmp_path: Path) 
 def test_the_interval_of_an_estimate_is_wilsons(right: int, clips: int) -> None:
     expected = binomtest(right, clips).proportion_ci(method="wilson")
     assert Estimate(right, clips, "").interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+# --- the house ---
+
+#: The rooms, each after all that it imports.
+ROOMS = ("runtime", "config", "corpora", "features", "images", "tasks", "engine", "models", "algorithms", "baselines", "training",
+         "reporting", "experiment", "adaptation", "cli")  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package."""
+    package = REPOSITORY / "metaser"
+    return {".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+            for path in package.rglob("*.py")}  # fmt: skip
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of the package that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {
+                whole if (whole := f"{node.module}.{alias.name}") in known else node.module for alias in node.names
+            }
+    return found & known.keys()
+
+
+@pytest.mark.quick
+def test_the_rooms_are_those_that_are_listed() -> None:
+    known = {name.split(".")[1] for name in modules() if "." in name}
+    assert known == {*ROOMS, "__main__"}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_earlier_ones_only(room: str) -> None:
+    """What `metaser.__init__` imports late, for users, is not looked at."""
+    known = modules()
+    for name, path in known.items():
+        if name.split(".")[1:2] == [room]:
+            others = {other.split(".")[1] for other in imports(path, known) if "." in other} - {room}
+            assert others <= set(ROOMS[: ROOMS.index(room)]), name
+
+
+@pytest.mark.quick
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules()
+    graph = {name: imports(path, known) for name, path in known.items() if name != "metaser"}
+    graphlib.TopologicalSorter({name: others - {name} for name, others in graph.items()}).prepare()

@@ -62,7 +62,7 @@ def test_learn2learn_drags_in_nothing_that_it_does_not_import() -> None:
 
 def test_learn2learn_is_imported_without_what_is_slow_and_unused() -> None:
     code = (
-        "import sys; from metaser.learn2learn import l2l; assert l2l.algorithms.MAML;"
+        "import sys; from metaser.runtime.learn2learn import l2l; assert l2l.algorithms.MAML;"
         "print(sorted({'gym', 'torchvision', 'pandas', 'learn2learn.vision'} & set(sys.modules)))"
     )
     assert python(code) == "[]\n"
@@ -70,14 +70,17 @@ def test_learn2learn_is_imported_without_what_is_slow_and_unused() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    ["from metaser.learn2learn import l2l", "import gym_notices.notices as n; n.notices.clear(); import learn2learn"],
+    [
+        "from metaser.runtime.learn2learn import l2l",
+        "import gym_notices.notices as n; n.notices.clear(); import learn2learn",
+    ],
     ids=["metaser-first", "learn2learn-first"],
 )
 def test_learn2learn_is_whole_whoever_imports_it_first(first: str) -> None:
     code = f"""{first}
 import inspect
 import learn2learn
-from metaser.learn2learn import l2l
+from metaser.runtime.learn2learn import l2l
 assert learn2learn is l2l
 assert not hasattr(l2l, "visions")
 from learn2learn import text

@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from metaser import algorithms, config, learners, models
+from metaser import algorithms, config, models
 from metaser.algorithms import ALGORITHMS
-from metaser.errors import UserError
-from metaser.parallel import Workers
+from metaser.runtime.errors import UserError
+from metaser.runtime.parallel import Workers
 from metaser.tasks import SpeechTasks, Task, corpus_tasks
-from metaser.training import train
+from metaser.training import learners, train
 from support import REPOSITORY
 from support.corpora import clip
 from support.networks import difference, flat, network, settings_of, stream, task_for

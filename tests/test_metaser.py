@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from metaser.cells import Cell
 from metaser.config import Experiment
+from metaser.config.study import Study
 from metaser.experiment import Run
-from metaser.study import Study
+from metaser.experiment.trials import Trial
 from support import REPOSITORY
 from support.commands import Result, assert_refused, metaser
 from support.corpora import clip, emodb, emovo
@@ -90,11 +90,11 @@ def test_every_method_runs_on_every_set_of_sources_that_is_there(table2: Path) -
     tasks = pd.read_csv(table2 / "tasks.csv")
     methods = set(Study(METASER / "config.yaml").experiment(variant="table2").algorithms)
     assert {*TUNED, "svm", "svm-sources", "best", "speakers"} == methods
-    cells = tasks.groupby(["source", "target", "algorithm"]).size()
-    assert set(cells.index.get_level_values("source")) == {"savee+iemocap", "emodb+savee+iemocap"}
-    assert set(cells.index.get_level_values("target")) == {"shemo", "emovo"}
-    assert len(cells) == 2 * 2 * len(methods)
-    assert (cells == 2).all()
+    trials = tasks.groupby(["source", "target", "algorithm"]).size()
+    assert set(trials.index.get_level_values("source")) == {"savee+iemocap", "emodb+savee+iemocap"}
+    assert set(trials.index.get_level_values("target")) == {"shemo", "emovo"}
+    assert len(trials) == 2 * 2 * len(methods)
+    assert (trials == 2).all()
     assert {"macro_f1", "weighted_f1", "uar"} <= set(tasks.columns)
     paired = pd.read_csv(table2 / "paired.csv")
     assert {"metaser", "transser"} <= {*paired["algorithm"], *paired["against"]}
@@ -181,8 +181,8 @@ def test_a_sweep_goes_through_the_sets_of_sources(root: Path, tmp_path: Path) ->
     result = metaser("sweep", tmp_path / "sets.yaml", "--results", tmp_path, data=root)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "sweeps" / "sets"
-    cells = json.loads((folder / "run.json").read_text())["cells"]
-    assert [(cell["algorithm"], cell["source"]) for cell in cells] == [
+    trials = json.loads((folder / "run.json").read_text())["trials"]
+    assert [(trial["algorithm"], trial["source"]) for trial in trials] == [
         (algorithm, source) for source in ("savee+iemocap", "emodb+savee+iemocap") for algorithm in ("speakers", "svm")
     ]
     page = (folder / "table.md").read_text()
@@ -213,10 +213,10 @@ def test_a_wrong_setting_is_one_line(root: Path, tmp_path: Path, settings: list[
 
 
 def divisions(run: Run, protocol: str, draws: int) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    cell = next(cell for cell in run.cells.all() if cell.protocol == protocol)
+    trial = next(trial for trial in run.trials.all() if trial.protocol == protocol)
     found = []
-    for target in cell.targets:
-        sampler = run.cells.sampler(Cell(protocol, cell.algorithm, cell.target, 0, cell.source), target)
+    for target in trial.targets:
+        sampler = run.trials.sampler(Trial(protocol, trial.algorithm, trial.target, 0, trial.source), target)
         for number in range(draws):
             episode = sampler.draw(np.random.default_rng(number))
             found.append(

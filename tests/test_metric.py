@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metaser import fitting, learners
+from metaser.algorithms import fitting
+from metaser.training import learners
 from support.networks import network, settings_of
 from support.tasks import toy_task
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from metaser.errors import UserError
+from metaser.config.study import Study
 from metaser.reporting import trends
 from metaser.reporting.finished import Finished
-from metaser.study import Study
+from metaser.runtime.errors import UserError
 from support import REPOSITORY
 from support.commands import Result, assert_refused, metaser
 

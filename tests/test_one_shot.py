@@ -10,19 +10,20 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from metaser import config, learners, models
+from metaser import config, models
 from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.fitting import hold_out
 from metaser.baselines import Classical
-from metaser.cells import Cell, Cells
-from metaser.checkpoint import Checkpoints
+from metaser.config.study import Study
 from metaser.corpora.selection import Selection
+from metaser.experiment.trial import TrialRun
+from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet
-from metaser.fitting import hold_out
-from metaser.learners import LEARNERS
-from metaser.parallel import Workers
-from metaser.study import Study
+from metaser.runtime.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
-from metaser.work import Work
+from metaser.training import learners
+from metaser.training.checkpoint import Checkpoints
+from metaser.training.learners import LEARNERS
 from support import REPOSITORY
 from support.tasks import EMOTIONS, features_of, toy_task, utterances
 
@@ -83,7 +84,7 @@ def methods() -> list[tuple[str, str, str]]:
         study = Study(path)
         for variant in study.variants:
             settings = study.experiment(variant=variant, protocol=study.protocols[-1])
-            for label, own in settings.algorithms.items() if not settings.data.pictures else ():
+            for label, own in settings.algorithms.items() if not settings.data.images else ():
                 key = own.model_dump_json(exclude={"inner_lr", "outer_lr", "lambda_", "lambda_ratio"})
                 found.setdefault((path.parent.name, key), (path.parent.name, variant, label))
     return list(found.values())
@@ -110,12 +111,12 @@ def test_every_method_of_a_table_can_be_given_one_clip_per_class(
     settings = settings.model_copy(update={"algorithms": {label: own.model_copy(update=short)}})
     own_classes = [name for name in settings.tasks.fixed if name != "silence"]
     table = utterances(clips=12, speakers=4, classes=(*settings.data.emotions, *own_classes))
-    cells = Cells({protocol: settings}, Selection("made up", "real", table, ("aa", "bb", "cc"), {}), ["cc"], variant)
-    cell = Cell(protocol, label, "cc", 0)
-    shape = {"functionals": (20, 1)}.get(cells.of(cell).features.recipe, (20, 60))
+    trials = Trials({protocol: settings}, Selection("made up", "real", table, ("aa", "bb", "cc"), {}), ["cc"], variant)
+    trial = Trial(protocol, label, "cc", 0)
+    shape = {"functionals": (20, 1)}.get(trials.of(trial).features.recipe, (20, 60))
     features = FeatureSet(features_of(table, shape=shape), torch.full((len(table),), shape[1]), table, "made up")
     with Workers(1) as workers:
-        work = Work(cells, cell, features, workers)
+        work = TrialRun(trials, trial, features, workers)
         work.train(lambda done: None, Checkpoints(tmp_path, []))
         work.test("cc")
     scores = pd.DataFrame(work.scores)
@@ -152,7 +153,7 @@ def test_a_class_of_one_clip_is_trained_on_and_not_held_out(sizes: tuple[int, ..
 
 
 def test_that_nothing_can_be_held_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    from metaser.progress import say_once
+    from metaser.runtime.progress import say_once
 
     say_once.cache_clear()
     task = toy_task(shots=1)

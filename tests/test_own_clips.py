@@ -12,8 +12,8 @@ import pytest
 
 from metaser import config
 from metaser.corpora.selection import select
-from metaser.errors import UserError
 from metaser.experiment import Run
+from metaser.runtime.errors import UserError
 from metaser.tasks import EpisodeSampler, TaskShape
 from support import REPOSITORY
 from support.tasks import EMOTIONS, utterances
@@ -48,10 +48,10 @@ def test_the_commands_for_clips_of_ones_own_have_the_right_settings(
     listing(tmp_path)
     monkeypatch.chdir(tmp_path)
     run = Run(REPOSITORY / folder, variant, rest[1::2], tmp_path / "results")
-    cells = run.cells.all()
-    assert {cell.target for cell in cells} == {"eo", "ia"}
-    for cell in cells:
-        for sampler in run.cells.samplers(cell).values():
+    trials = run.trials.all()
+    assert {trial.target for trial in trials} == {"eo", "ia"}
+    for trial in trials:
+        for sampler in run.trials.samplers(trial).values():
             episode = sampler.draw(np.random.default_rng(0))
             assert sorted(episode.classes) == sorted(KNOWN)
             assert len(episode.support_index) == 3 * run.first.tasks.shots

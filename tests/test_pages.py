@@ -13,10 +13,11 @@ import pytest
 import soundfile
 import torch
 
-from metaser import algorithms, config, corpora, learners, models
-from metaser.experiment import check_names
-from metaser.progress import QUIET
-from metaser.study import Study
+from metaser import algorithms, config, corpora, models
+from metaser.config.study import Study
+from metaser.experiment.run import check_names
+from metaser.runtime.progress import QUIET
+from metaser.training import learners
 from support import REPOSITORY
 from support.commands import metaser
 from support.tasks import toy_task

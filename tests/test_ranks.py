@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaser.errors import UserError
-from metaser.ranks import Ranks
+from metaser.runtime.errors import UserError
+from metaser.runtime.ranks import Ranks
 from support import FMAML, REPOSITORY, rank
 from support.commands import STEPS, TASKS, environment
 from support.limit import LIMIT, until

@@ -8,8 +8,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from metaser import regression
-from metaser.regression import Point
+from metaser.algorithms import regression
+from metaser.algorithms.regression import Point
 
 pytestmark = pytest.mark.arithmetic
 

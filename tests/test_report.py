@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from metaser.config.study import Study
 from metaser.reporting.page import page
 from metaser.reporting.page.compare import SIGNS, verdict
 from metaser.reporting.results import CONFUSION, SUMMARY
-from metaser.study import Study
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
 from support.limit import LIMIT

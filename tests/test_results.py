@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaser.errors import UserError
-from metaser.evaluation import mean_interval
-from metaser.files import replacing, write_text
 from metaser.reporting import results, tables
 from metaser.reporting.folder import ResultsFolder
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import replacing, write_text
+from metaser.training.evaluation import mean_interval
 from support.limit import LIMIT
 
 pytestmark = pytest.mark.quick

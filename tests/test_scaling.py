@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaser.bench.process import environment
-from metaser.bench.workloads import WORKLOADS
+from benchmarks.process import environment
+from benchmarks.scaling import limit, measure
+from benchmarks.scaling.limit import Cost, Link, all_reduce, iteration
+from benchmarks.scaling.worker import LARGE, SMALL
+from benchmarks.workloads import WORKLOADS
 from metaser.models import build
-from metaser.scaling import limit, measure
-from metaser.scaling.limit import Cost, Link, all_reduce, iteration
-from metaser.scaling.worker import LARGE, SMALL
 from support import REPOSITORY
-from support.commands import assert_refused, metaser
+from support.commands import assert_refused, benchmarks
 from support.limit import LIMIT
 
 FREE = Link("free", 0.0, float("inf"))
@@ -83,7 +83,7 @@ def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float
 
 @pytest.mark.slow
 def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
-    result = metaser("scaling", "--quick", "--rounds", 1, "--workload", "omniglot-fc", "--results", tmp_path)
+    result = benchmarks("scaling", "--quick", "--rounds", 1, "--workload", "omniglot-fc", "--results", tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "scaling").iterdir()
     assert folder.name.endswith("-quick")
@@ -106,8 +106,8 @@ def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
 
 LEFT = """
 from pathlib import Path
-from metaser.bench import ours
-from metaser.scaling.worker import Job, work
+from benchmarks import ours
+from benchmarks.scaling.worker import Job, work
 ours.tune()
 work(Job("omniglot-fc", "fomaml", tasks=4, threads=1, seconds=0.1, tiny=True))
 print([(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")])
@@ -128,6 +128,6 @@ def test_a_rank_that_has_left_has_no_threads_of_gloos(tmp_path: Path) -> None:
 
 @pytest.mark.quick
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
-    assert_refused(metaser("scaling", "--workload", "lsmt", "--results", tmp_path), "--workload", "'lstm'")
-    assert_refused(metaser("scaling", "--rounds", 0, "--results", tmp_path), "--rounds")
+    assert_refused(benchmarks("scaling", "--workload", "lsmt", "--results", tmp_path), "--workload", "'lstm'")
+    assert_refused(benchmarks("scaling", "--rounds", 0, "--results", tmp_path), "--rounds")
     assert not list(tmp_path.iterdir())

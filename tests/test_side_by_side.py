@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from metaser import experiment
-from metaser.cells import Cell, Cells
-from metaser.experiment import Run, RunOptions, grouped
-from metaser.trials import Trial
+from metaser.experiment import run as experiment
+from metaser.experiment.run import Run, RunOptions, grouped
+from metaser.experiment.runner import Job
+from metaser.experiment.trials import Trial, Trials
 from support import REPOSITORY, tiny_runs
 from support.commands import assert_refused, metaser
 from support.tiny_runs import assert_same, command, final, kept, partial
@@ -212,8 +212,8 @@ def test_models_that_share_their_pretraining_share_a_process(speech: Path, tmp_p
         speech, *(f"algorithms.{label}={{name: supervised, pretraining: {how}}}"
                   for label, how in (("one", shared), ("two", own), ("three", shared))), "seeds=[0, 1]",
         compare=("fmaml", "one", "two", "three")), tmp_path, ["strict"])  # fmt: skip
-    groups = [[(trial.cell.algorithm, trial.cell.seed) for trial in group] for group in
-              grouped([Trial(cell, {}) for cell in run.cells.all()], run.cells)]  # fmt: skip
+    groups = [[(trial.trial.algorithm, trial.trial.seed) for trial in group] for group in
+              grouped([Job(trial, {}) for trial in run.trials.all()], run.trials)]  # fmt: skip
     assert groups == [
         [("fmaml", 0)], [("one", 0), ("three", 0)], [("two", 0)], [("fmaml", 1)], [("one", 1), ("three", 1)], [("two", 1)],
     ]  # fmt: skip
@@ -221,15 +221,15 @@ def test_models_that_share_their_pretraining_share_a_process(speech: Path, tmp_p
 
 def test_only_what_a_process_needs_is_packed(speech: Path, tmp_path: Path) -> None:
     """Features travel as files, whatever their size."""
+    from metaser.experiment.runner import Runner
     from metaser.reporting.kept import Kept
-    from metaser.trials import Trials
 
     run = Run(tiny_runs.FMAML, "5shot", tiny_runs.settings(speech), tmp_path, ["strict"])
-    trials = Trials(run.cells, run._features, Kept(tmp_path / "kept"), 0, {})
-    packed = trials.pack([Trial(Cell("strict", "fmaml", "aa", 0), {})], tmp_path / "shared")
+    runner = Runner(run.trials, run._features, Kept(tmp_path / "kept"), 0, {})
+    packed = runner.pack([Job(Trial("strict", "fmaml", "aa", 0), {})], tmp_path / "shared")
     features = next(iter(run._features.values()))
     assert len(packed) < features.x.numel() * 4 / 4
-    again = Trials.unpack(packed)
-    assert isinstance(again.cells, Cells)
-    assert again.cells.settings == run.cells.settings
+    again = Runner.unpack(packed)
+    assert isinstance(again.trials, Trials)
+    assert again.trials.settings == run.trials.settings
     assert (next(iter(again.features.values())).x == features.x).all()

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from metaser.files import read_sealed
-from metaser.sweep.cell import Cell
-from metaser.sweep.slurm import JOBS
+from metaser.experiment.sweep.cell import Cell
+from metaser.experiment.sweep.slurm import JOBS
+from metaser.runtime.files import read_sealed
 from support import REPOSITORY
 from support.slurm import cluster, tied
 from support.sweeps import PLAIN, SMALL, attempts, cells_of, sweep, sweep_file
@@ -40,7 +40,7 @@ HOLD = f"""
 import time
 from pathlib import Path
 
-from metaser.checkpoint import Checkpoints
+from metaser.training.checkpoint import Checkpoints
 
 keep = Checkpoints.keep
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from metaser.errors import UserError
-from metaser.files import read_sealed, write_sealed
-from metaser.sweep import slurm
-from metaser.sweep.cell import ERROR, FILES, Cell
-from metaser.sweep.settings import Slurm
-from metaser.sweep.slurm import JOBS, Queue, claimed
+from metaser.experiment.sweep import slurm
+from metaser.experiment.sweep.cell import ERROR, FILES, Cell
+from metaser.experiment.sweep.settings import Slurm
+from metaser.experiment.sweep.slurm import JOBS, Queue, claimed
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import read_sealed, write_sealed
 
 #: Fakes of Slurm's commands, in whose folder lie ``calls`` (what was called), ``next`` (the next job) and ``queue``.
 COMMANDS = {

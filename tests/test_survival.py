@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from metaser import work
-from metaser.errors import DivergedError, UserError
-from metaser.files import read_sealed, write_sealed
+from metaser.experiment import trial as module
 from metaser.reporting import folder as folders
 from metaser.reporting import results as reporting
 from metaser.reporting.folder import ResultsFolder
+from metaser.runtime.errors import DivergedError, UserError
+from metaser.runtime.files import read_sealed, write_sealed
 from support import REPOSITORY, tiny_runs
 from support.commands import Result, assert_refused, metaser
 from support.tiny_runs import FMAML, THREE, assert_same, command, final, kept, model_file, partial
@@ -63,26 +63,26 @@ def trained(plain: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory)
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The algorithms of the models that are trained from now on."""
     algorithms: list[str] = []
-    carry_out = work.Work.carry_out
+    carry_out = module.TrialRun.carry_out
 
-    def noted(self: work.Work, *arguments: object) -> work.CellResult:
-        algorithms.append(self.cell.algorithm)
+    def noted(self: module.TrialRun, *arguments: object) -> module.TrialResult:
+        algorithms.append(self.trial.algorithm)
         return carry_out(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(work.Work, "carry_out", noted)
+    monkeypatch.setattr(module.TrialRun, "carry_out", noted)
     return algorithms
 
 
 def failing(patch: pytest.MonkeyPatch, error: BaseException, algorithm: str = "maml") -> None:
     """Has one of the models raise in the middle of its training."""
-    record = work.Work.record
+    record = module.TrialRun.record
 
-    def raising(self: work.Work, iteration: int, *values: object) -> None:
-        if self.cell.algorithm == algorithm and iteration == 2:
+    def raising(self: module.TrialRun, iteration: int, *values: object) -> None:
+        if self.trial.algorithm == algorithm and iteration == 2:
             raise error
         record(self, iteration, *values)  # type: ignore[arg-type]
 
-    patch.setattr(work.Work, "record", raising)
+    patch.setattr(module.TrialRun, "record", raising)
 
 
 def lines(result: Result) -> list[str]:
@@ -346,7 +346,7 @@ def test_a_link_to_nothing_is_named_before_anything_is_trained(
 def test_a_read_only_folder_is_named_before_features_are_computed(
     plain: Path, speech: Path, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaser.experiment.extract", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("metaser.experiment.run.extract", lambda *_: pytest.fail("too late"))
     assert_refused(
         metaser(*command(plain, speech, tmp_path / "r")), str(read_only), "Read-only file system", "--results"
     )
@@ -356,7 +356,7 @@ def test_a_read_only_folder_is_named_before_features_are_computed(
 def test_a_disk_that_is_full_is_named_before_features_are_computed(
     plain: Path, speech: Path, mount: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaser.experiment.extract", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("metaser.experiment.run.extract", lambda *_: pytest.fail("too late"))
     (mount / "mine").write_bytes(bytes(2 << 20))
     assert_refused(metaser(*command(plain, speech, tmp_path / "r")), str(mount), "No space left on device", "make room")
     assert [path.name for path in mount.iterdir()] == ["mine"]
@@ -426,8 +426,9 @@ def test_names_in_a_run_json_that_lead_elsewhere_are_not_followed(tmp_path: Path
 #: started). The process ends as if killed before the n-th call that changes a results folder; it notes what it trains.
 DRIVER = """
 import json, os, sys
-import metaser.experiment, metaser.loading
-from metaser import cli, work
+import metaser.experiment, metaser.config.folder
+from metaser import cli
+from metaser.experiment import trial as module
 
 def dying_at(count, call):
     def called(*arguments, **options):
@@ -444,13 +445,13 @@ for line in sys.stdin:
     if not child:
         for number in (1, 2):
             os.dup2(os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-        left, carry_out = job["at"], work.Work.carry_out
+        left, carry_out = job["at"], module.TrialRun.carry_out
         for name in ("replace", "unlink", "remove", "rmdir", "mkdir", "fsync"):
             setattr(os, name, dying_at(job["at"], getattr(os, name)))
         def noted(self, *arguments):
-            print("TRAINED", self.cell.algorithm, flush=True)
+            print("TRAINED", self.trial.algorithm, flush=True)
             return carry_out(self, *arguments)
-        work.Work.carry_out = noted
+        module.TrialRun.carry_out = noted
         sys.argv = ["metaser", *job["command"]]
         code = 0
         try:

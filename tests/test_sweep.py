@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from metaser.files import alone
+from metaser.experiment.sweep import executors, slurm
+from metaser.experiment.sweep.cell import Cell, work
+from metaser.experiment.sweep.grid import grid
+from metaser.experiment.sweep.settings import Sweep, read
 from metaser.reporting.paired import PAIRED, holm, paired
 from metaser.reporting.results import KEYS
-from metaser.sweep import executors, slurm
-from metaser.sweep.cell import Cell, work
-from metaser.sweep.grid import grid
-from metaser.sweep.settings import Sweep, read
+from metaser.runtime.files import alone
 from support import FMAML
 from support.commands import Result, assert_refused, command, metaser, start
 from support.limit import LIMIT, until

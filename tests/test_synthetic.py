@@ -24,7 +24,7 @@ from metaser.corpora.base import EMOTIONS
 from metaser.corpora.generated import GeneratedCorpus
 from metaser.corpora.silence import Silence
 from metaser.corpora.synthetic import LANGUAGES, SPEAKERS, Synthetic, synthesise
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from support.limit import LIMIT
 
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from metaser.tasks import EpisodeSampler, TaskShape
 from metaser.tasks.sampler import held_out
 from support.tasks import EMOTIONS, shape_of, tasks_of, utterances

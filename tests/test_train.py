@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import metaser
 from metaser import cli, config
-from metaser.adapting import training
+from metaser.adaptation import training
 from metaser.corpora.selection import Selection, announce
 from support import REPOSITORY
 

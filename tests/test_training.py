@@ -16,10 +16,10 @@ from torch import nn
 
 from metaser import algorithms, config, models
 from metaser.algorithms import Learner
-from metaser.errors import UserError
-from metaser.evaluation import evaluate, mean_interval, score, seeded_interval
-from metaser.parallel import Workers
+from metaser.runtime.errors import UserError
+from metaser.runtime.parallel import Workers
 from metaser.training import train
+from metaser.training.evaluation import evaluate, mean_interval, score, seeded_interval
 from support.networks import learner_of, stream
 from support.tasks import toy_task
 

@@ -19,13 +19,15 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.nn import functional as F
 
-from metaser import config, fitting, learners, models
+from metaser import config, models
+from metaser.algorithms import fitting
 from metaser.algorithms.base import Learner, Sources
+from metaser.algorithms.fitting import augmented, fit, hold_out, set_prototypes
 from metaser.baselines.multiser import OneAgainstRest
-from metaser.errors import DivergedError, UserError
-from metaser.fitting import augmented, fit, hold_out, set_prototypes
 from metaser.reporting.trends import crossing
+from metaser.runtime.errors import DivergedError, UserError
 from metaser.tasks import SpeechTasks, SplitSampler, Task
+from metaser.training import learners
 from support.networks import settings_of
 from support.tasks import features_of, utterances
 

@@ -15,7 +15,7 @@ from metaser.algorithms.anil import ANIL
 from metaser.algorithms.base import MetaGradient, cross_entropy
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
-from metaser.parallel import Workers
+from metaser.runtime.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
 from metaser.training import train
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for

@@ -12,13 +12,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaser.cli.listing import verify_all
 from metaser.corpora import find
 from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.folder import Folder
-from metaser.corpora.listing import verify_all
 from metaser.corpora.overlap import shared
 from metaser.corpora.verify import BROKEN, KNOWN, NOTE, compare, inventory, verify
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from support.corpora import SENTENCES
 
 SEEDS = itertools.count()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from metaser.cli import script
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
 from metaser.reporting.results import write_csv
+from metaser.runtime.files import write_text
 
 NAMES = {
     "gaussian": "adapted Gaussian", "fomaml": "FOMAML", "reptile": "Reptile", "scratch": "the same network from these clips alone",

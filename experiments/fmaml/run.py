@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from metaser.cli import script
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import plots, tables, trends
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
 from metaser.reporting.results import write_csv
+from metaser.runtime.files import write_text
 
 NAMES = {
     "fmaml": "F-MAML", "maml": "MAML, all classes alike", "supervised": "supervised, support only",

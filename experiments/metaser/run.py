@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from metaser.cli import script
 from metaser.config import Experiment
 from metaser.corpora import CORPORA
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
 from metaser.reporting.results import write_csv
 from metaser.reporting.trends import crossing, curve
+from metaser.runtime.files import write_text
 
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",

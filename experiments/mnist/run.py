@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from metaser.cli import script
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import plots, tables
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished
 from metaser.reporting.paired import paired
 from metaser.reporting.results import write_csv
+from metaser.runtime.files import write_text
 
 NAMES = {
     "scratch": "from scratch", "fine-tuned": "fine-tuned, all layers", "head-tuned": "fine-tuned, last layer", "fomaml": "FOMAML",

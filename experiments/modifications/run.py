@@ -10,13 +10,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from metaser.cli import script
 from metaser.config import Experiment
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import tables, trends
 from metaser.reporting.finished import Finished, read_results
 from metaser.reporting.results import write_csv
+from metaser.runtime.files import write_text
 
 NAMES = {"fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML (λ = α)", "maml": "MAML"}
 

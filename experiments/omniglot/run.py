@@ -10,14 +10,14 @@ import math
 import pandas as pd
 from scipy import stats
 
+from metaser.cli import script
 from metaser.experiment import Run
-from metaser.files import write_text
-from metaser.loading import script
 from metaser.reporting import tables, trends
 from metaser.reporting.claims import NOTE, claims
 from metaser.reporting.finished import Finished, read_results
 from metaser.reporting.paired import paired
 from metaser.reporting.results import write_csv
+from metaser.runtime.files import write_text
 
 NAMES = {"fomaml": "FOMAML", "maml": "MAML", "protonet": "Prototypical network", "matching": "Matching network",
          "relation": "Relation network"}  # fmt: skip

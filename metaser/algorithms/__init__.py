@@ -12,7 +12,7 @@ from metaser.algorithms.maml import FOMAML, MAML
 from metaser.algorithms.metasgd import MetaSGD
 from metaser.algorithms.regmaml import RegMAML
 from metaser.algorithms.reptile import Reptile
-from metaser.errors import UserError, nearest
+from metaser.runtime.errors import UserError, nearest
 
 __all__ = [
     "ALGORITHMS",

@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser import config, engine
+from metaser.algorithms.fitting import fit_once, keeping_head, linear_head, seed_of
 from metaser.engine import Clips, Group, Outcome
-from metaser.errors import UserError
-from metaser.fitting import fit_once, keeping_head, linear_head, seed_of
 from metaser.models import seeded
+from metaser.runtime.errors import UserError
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
@@ -54,7 +54,7 @@ class Sources:
     """All clips that a model may be trained on.
 
     Attributes:
-        x: ``(clips, coefficients, frames)``; bytes, where they are pictures (`metaser.tasks.dataset.floating`).
+        x: ``(clips, coefficients, frames)``; bytes, where they are images (`metaser.tasks.dataset.floating`).
         emotions: One class name per clip.
         domains: One language or corpus per clip.
         classes: All classes, in the order of the outputs where it is fixed.

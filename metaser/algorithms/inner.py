@@ -11,7 +11,7 @@ from torch import nn
 from metaser import config, engine
 from metaser.algorithms.base import Learner, MetaGradient, report
 from metaser.engine import Engine, Flat, Group, Outcome, TaskEngine
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from metaser.tasks import Task
 
 

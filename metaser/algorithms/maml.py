@@ -16,7 +16,7 @@ from metaser.algorithms.inner import InnerLoop
 from metaser.engine import Group
 from metaser.engine.lowrank import LowRank
 from metaser.engine.task import hessian_product
-from metaser.learn2learn import l2l
+from metaser.runtime.learn2learn import l2l
 
 
 class MAML(InnerLoop, l2l.algorithms.MAML):

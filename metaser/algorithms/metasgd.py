@@ -15,8 +15,8 @@ from metaser import config
 from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.inner import InnerLoop
 from metaser.engine import Group
-from metaser.errors import UserError
-from metaser.learn2learn import l2l
+from metaser.runtime.errors import UserError
+from metaser.runtime.learn2learn import l2l
 
 
 class MetaSGD(InnerLoop, l2l.algorithms.MetaSGD):

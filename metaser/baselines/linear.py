@@ -16,7 +16,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 #: The columns of what `probe` returns.
 COLUMNS = ("language", "protocol", "accuracy", "uar", "ci95", "chance", "clips", "speakers")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from metaser import config
 from metaser.algorithms.base import Learner, MetaGradient, report
+from metaser.algorithms.fitting import linear_head
 from metaser.engine import Group, Outcome
-from metaser.fitting import linear_head
 from metaser.tasks import Task
 
 

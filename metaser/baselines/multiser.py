@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from metaser.algorithms.fitting import fit, keeping_head, linear_head
 from metaser.baselines.pretrained import Joint
-from metaser.fitting import fit, keeping_head, linear_head
 from metaser.models import seeded
 
 #: Of a decoder's hidden layer.

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser import config
+from metaser.algorithms.fitting import seed_of
 from metaser.baselines.metric import MetricLearner
-from metaser.fitting import seed_of
 from metaser.models import seeded
 
 #: Of the relation module's hidden layer.

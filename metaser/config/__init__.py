@@ -1,4 +1,4 @@
-"""The experiment as typed, validated data; `metaser.study` reads it from YAML. Unknown keys are refused."""
+"""The experiment as typed, validated data; `metaser.config.study` reads it from YAML. Unknown keys are refused."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Gaussian(Section):
 
 
 class Fit(Section):
-    """Mini-batch training on labelled clips (`metaser.fitting`): Adam, a cyclic learning rate, early stopping.
+    """Mini-batch training on labelled clips (`metaser.algorithms.fitting`): Adam, a cyclic learning rate, early stopping.
 
     Attributes:
         epochs: At most.

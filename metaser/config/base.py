@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from metaser.errors import shown
+from metaser.runtime.errors import shown
 
 #: The largest count; a number of thousands of digits is not even written as text.
 MOST = 10**9

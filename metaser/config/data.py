@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from metaser.config.base import MOST, Count, Name, Section, distinct
-from metaser.errors import nearest, shown
+from metaser.runtime.errors import nearest, shown
 
 
 class CustomCorpus(Section):
@@ -48,7 +48,7 @@ class Data(Section):
     Attributes:
         use: ``auto``, or a collection.
         collections: By name, in order of preference.
-        pictures: Sets of pictures (`metaser.pictures`) instead of speech: the first that is there is used.
+        images: Sets of images (`metaser.images`) instead of speech: the first that is there is used.
         emotions: The classes, in the order that fixed label order gives them; when empty, all that a domain has, each its own.
         merge: Emotions that are taken for one of the classes, such as ``{excitement: happiness}`` for IEMOCAP.
         targets: Which domains to leave out and test on, one after another; every one when empty.
@@ -59,7 +59,7 @@ class Data(Section):
 
     use: str = "auto"
     collections: dict[str, Collection] = Field(default_factory=dict)
-    pictures: tuple[str, ...] = Field(default=(), strict=False)
+    images: tuple[str, ...] = Field(default=(), strict=False)
     emotions: tuple[str, ...] = Field(default=(), strict=False)
     merge: dict[str, str] = Field(default_factory=dict)
     targets: tuple[str, ...] = Field(default=(), strict=False)
@@ -75,9 +75,9 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Data:
-        if bool(self.collections) == bool(self.pictures):
-            raise ValueError("give collections of corpora, or sets of pictures")
-        if len(self.emotions) == 1 or not (self.emotions or self.pictures):
+        if bool(self.collections) == bool(self.images):
+            raise ValueError("give collections of corpora, or sets of images")
+        if len(self.emotions) == 1 or not (self.emotions or self.images):
             raise ValueError("emotions: give two or more")
         distinct("emotions", self.emotions)
         for name, into in self.merge.items():

@@ -16,7 +16,7 @@ from metaser.corpora.silence import Silence
 from metaser.corpora.synthetic import Synthetic
 from metaser.corpora.tess import Tess
 from metaser.corpora.urdu import Urdu
-from metaser.errors import UserError, nearest
+from metaser.runtime.errors import UserError, nearest
 
 #: Every corpus with a name of its own, by that name.
 CORPORA: dict[str, Corpus] = {

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from metaser.errors import UserError
-from metaser.files import open_regular
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import open_regular
 
 if TYPE_CHECKING:  # and below where they are used: decoding alone needs neither, and scipy.signal takes a second
     import torch

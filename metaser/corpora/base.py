@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 if TYPE_CHECKING:  # and below where it is used: file names are read without it
     import pandas as pd

@@ -14,7 +14,7 @@ import requests
 
 from metaser import __version__
 from metaser.corpora.base import Download, Progress
-from metaser.errors import StoppedError, UnwritableError, UserError, first_line
+from metaser.runtime.errors import StoppedError, UnwritableError, UserError, first_line
 
 #: Seconds to wait for a connection, and for the next bytes.
 TIMEOUT = (20, 60)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 #: Gender, emotion, scene, take, language.
 GRAMMAR = re.compile(r"(f|m)_(ans|dis|gio|rab|tri)([0-9]{3})[a-z](en|it|es)")

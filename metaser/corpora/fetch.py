@@ -18,11 +18,10 @@ import pooch
 from metaser.corpora import find
 from metaser.corpora.base import Corpus
 from metaser.corpora.download import download
-from metaser.corpora.listing import counted
 from metaser.corpora.unpack import unpack
-from metaser.corpora.verify import compare
-from metaser.errors import UnwritableError, UserError, plain
-from metaser.progress import progress
+from metaser.corpora.verify import compare, counted
+from metaser.runtime.errors import UnwritableError, UserError, plain
+from metaser.runtime.progress import progress
 
 
 def fetch_all(names: Sequence[str], root: Path | None) -> bool:

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from metaser.corpora.base import EMOTIONS, Corpus, Progress, Scan, Utterance, sorted_out
-from metaser.errors import UserError, plain
-from metaser.files import readable_folder
-from metaser.progress import say
+from metaser.runtime.errors import UserError, plain
+from metaser.runtime.files import readable_folder
+from metaser.runtime.progress import say
 
 SYNONYMS = {
     "afraid": "fear", "angry": "anger", "bored": "boredom", "disgusted": "disgust", "excited": "excitement",

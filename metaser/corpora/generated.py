@@ -20,8 +20,8 @@ from types import ModuleType
 import numpy as np
 
 from metaser.corpora.base import Corpus, Progress
-from metaser.errors import UserError
-from metaser.files import cache_folder
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import cache_folder
 
 #: The sample rate of everything made here, in Hz.
 RATE = 16000

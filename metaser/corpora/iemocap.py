@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
-from metaser.errors import UserError, nearest
+from metaser.runtime.errors import UserError, nearest
 
 #: Session and the actor with the motion-capture markers, dialogue, then the actor whose turn it is, turn.
 GRAMMAR = re.compile(r"(Ses0[1-5])[FM]_(impro[0-9]{2}[ab]?|script[0-9]{2}_[0-9][ab]?)_([FM])[0-9]{3}")

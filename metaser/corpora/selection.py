@@ -12,8 +12,8 @@ from metaser import config
 from metaser.corpora import CORPORA, find
 from metaser.corpora.base import SHARED, Corpus, Progress, concatenate
 from metaser.corpora.folder import Folder
-from metaser.errors import UserError
-from metaser.progress import say
+from metaser.runtime.errors import UserError
+from metaser.runtime.progress import say
 
 #: The class that a collection may borrow from another corpus.
 NEUTRAL = "neutral"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from metaser.corpora.base import EXTENSIONS, Progress
-from metaser.errors import CONTROL, UnwritableError, UserError, first_line, shown
+from metaser.runtime.errors import CONTROL, UnwritableError, UserError, first_line, shown
 
 #: What is written of an archive, by extension (lower case): clips, labels, and what the owners say of them.
 WRITTEN = (*EXTENSIONS, ".csv", ".json", ".md", ".txt", ".xlsx")

@@ -15,7 +15,7 @@ from metaser.corpora import CORPORA
 from metaser.corpora.audio import decoded
 from metaser.corpora.base import Corpus, Progress
 from metaser.corpora.overlap import overlaps
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 BROKEN, KNOWN, NOTE = "broken", "known", "note"
 
@@ -246,3 +246,11 @@ def completeness(corpus: Corpus, clips: int, counts: Mapping[str, Mapping[str, C
     speakers = corpus.expected.speakers
     if isinstance(speakers, int) and counts["speaker"] and len(counts["speaker"]) != speakers:
         yield Finding(NOTE, f"{len(counts['speaker'])} speakers, the release has {speakers}")
+
+
+def counted(counts: Mapping[str, Count]) -> str:
+    """``anger 127, boredom 80/81``: found, or found/expected where they differ."""
+    return ", ".join(
+        f"{name} {found}" if expected is None or found == expected else f"{name} {found}/{expected}"
+        for name, (found, expected) in counts.items()
+    )

@@ -21,7 +21,7 @@ from metaser.engine.lowrank import LowRankEngine
 from metaser.engine.plain import PlainEngine
 from metaser.engine.stacked import StackedEngine
 from metaser.engine.task import TaskEngine
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 __all__ = ["Clips", "Engine", "Flat", "Group", "LowRankEngine", "Outcome", "PlainEngine", "StackedEngine", "TaskEngine", "build",
            "device"]  # fmt: skip

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metaser import config
-from metaser.layers import Route, set_route
+from metaser.engine.layers import Route, set_route
 from metaser.tasks import Task
 
 

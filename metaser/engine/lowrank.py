@@ -25,9 +25,9 @@ from torch.nn import functional as F
 
 from metaser import config
 from metaser.engine.base import Adapting, Clips, Flat, Group, Outcome, mean_losses
+from metaser.engine.layers import BatchNorm
+from metaser.engine.layers.normalisation import normalise
 from metaser.engine.task import TaskEngine
-from metaser.layers import BatchNorm
-from metaser.layers.normalisation import normalise
 from metaser.tasks import Task
 
 #: Tasks per group: enough for large products, and several groups for several threads.

@@ -10,7 +10,7 @@ from torch import nn
 
 from metaser import config
 from metaser.engine.base import Engine
-from metaser.layers import set_route
+from metaser.engine.layers import set_route
 
 
 class PlainEngine(Engine):

@@ -9,7 +9,7 @@ from torch import nn
 
 from metaser import config
 from metaser.engine.base import Engine, Flat, Group
-from metaser.layers import BatchNorm
+from metaser.engine.layers import BatchNorm
 
 #: The step of a central difference, as a share of the weights' norm; near the cube root of float32's and float64's ε.
 SPACING = {torch.float32: 1e-3, torch.float64: 1e-5}

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metaser.features import encoder
-from metaser.features.recipes import Encoder, Recipe
-from metaser.files import cache_folder, remove_unfinished, replacing, subfolder
+from metaser.features.base import Recipe
+from metaser.runtime.files import cache_folder, remove_unfinished, replacing, subfolder
 
 #: Part of the recipes' keys; goes up whenever the same recipe would give other numbers than before.
 FORMAT = 1
@@ -42,8 +41,7 @@ class Cache:
 
     def __init__(self, recipe: Recipe) -> None:
         self._key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
-        if isinstance(recipe, Encoder):
-            self._key.update(encoder.identity(recipe))
+        self._key.update(recipe.identity())
         self._coefficients = recipe.shape[0]
         self.folder = cache_folder("features", self._key.hexdigest())
         remove_unfinished(self.folder, older_than=STALE)

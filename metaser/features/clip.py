@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
-from metaser.errors import UserError
-from metaser.features import coefficients, encoder, functionals
-from metaser.features.recipes import MFCC, Encoder, Functionals, Recipe
+from metaser.features.base import Recipe
+from metaser.runtime.errors import UserError
 
 
 def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
@@ -25,15 +24,7 @@ def compute(waveform: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, int]:
     """
     if recipe.trim_db is not None:
         waveform = trim_silence(waveform, recipe.trim_db, recipe.window, recipe.hop)
-    waveform = waveform[: recipe.samples]
-    match recipe:
-        case Functionals():
-            return functionals.compute(waveform, recipe), 1
-        case Encoder():
-            return encoder.compute(waveform, recipe), 1
-        case MFCC():
-            return coefficients.mfcc(waveform, recipe)
-    raise TypeError(f"{type(recipe).__name__} is no kind of recipe")
+    return recipe.features(waveform[: recipe.samples])
 
 
 def checked(waveform: torch.Tensor, recipe: Recipe, path: str) -> tuple[torch.Tensor, int]:

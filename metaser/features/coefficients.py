@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,26 +12,72 @@ from scipy import ndimage
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
-from metaser.features.recipes import MFCC
+from metaser.features.base import Recipe, is_number
 
 
-def mfcc(waveform: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, int]:
-    """The MFCCs of one clip that is trimmed and cut, and how many of their frames hold speech.
+@dataclass(frozen=True, kw_only=True)
+class MFCC(Recipe):
+    """Mel-frequency cepstral coefficients, frame by frame; see `Recipe`, and:
 
-    Windows at a clip's edge are filled up with zeros, so that a clip shorter than one window works and padding the
-    waveform with silence would give the same frames. Frames that lie wholly in the padding are 0 in the result.
-
-    Args:
-        waveform: ``(samples,)`` float32 at ``recipe.rate`` Hz, at least one sample.
-        recipe: What to compute.
-
-    Returns:
-        ``(coefficients, frames)`` float32, and the number of valid frames, at least 1: 0 from there on.
+    Attributes:
+        coefficients: MFCCs per frame.
+        frames: Frames in the array.
+        window: Analysis window and FFT length, in samples.
+        mels: Mel bands (Slaney's scale and normalisation with torchaudio, HTK's scale with python_speech_features).
+        f_min: Lowest band edge in Hz.
+        f_max: Highest band edge in Hz; None for half the rate.
+        log: ``db``, decibels with a floor 80 dB below the clip's loudest bin, or ``ln``, natural logarithm with zeros
+            left as zeros. Only with torchaudio.
+        fit: How the frames that come out are brought to ``frames``: ``crop`` (or zero-pad), ``average`` (by area, over
+            time) or ``resize`` (as an image, as scikit-image does).
+        padding: What the first and last window see outside the clip, ``constant`` (zeros) or ``reflect``. Only with
+            torchaudio.
+        backend: ``torchaudio`` or ``python_speech_features``; the latter with its own pre-emphasis (0.97), liftering
+            (22), rectangular window and first coefficient (log energy), and the same rate, window, hop and counts.
     """
-    if recipe.fit == "resize":
-        waveform = pad(waveform, (0, (recipe.samples or 0) - len(waveform)))
-    frames = _torchaudio_mfcc(waveform, recipe) if recipe.backend == "torchaudio" else _psf_mfcc(waveform, recipe)
-    return {"crop": _crop, "average": _average, "resize": _resize}[recipe.fit](frames, recipe)
+
+    coefficients: int
+    frames: int
+    mels: int
+    f_min: float = 0.0
+    f_max: float | None = None
+    log: str = "db"
+    fit: str = "crop"
+    padding: str = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_counts("coefficients", "frames", "mels")
+        self._check_choices(fit=("crop", "average", "resize"), log=("db", "ln"), padding=("constant", "reflect"))
+        if not (is_number(self.f_min) and is_number(self.top) and 0 <= self.f_min < self.top <= self.rate / 2):
+            raise self._refusal("f_max", f"the bands must lie between f_min ({self.f_min} Hz) and {self.rate / 2:g} Hz")
+        if self.mels < self.coefficients:
+            raise self._refusal("mels", f"give as many as there are coefficients ({self.coefficients}) or more")
+        if self.fit != "crop" and self.seconds is None:
+            raise self._refusal("seconds", f"fit '{self.fit}' needs a fixed length in seconds")
+        if self.fit == "resize" and self.backend != "torchaudio":
+            raise self._refusal("backend", "it repeats its authors' own pipeline; give 'torchaudio'")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(coefficients, frames)`` of the array."""
+        return self.coefficients, self.frames
+
+    @property
+    def top(self) -> float:
+        """The highest band edge in Hz."""
+        return self.rate / 2 if self.f_max is None else self.f_max
+
+    def features(self, waveform: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """See `Recipe.features`.
+
+        Windows at a clip's edge are filled up with zeros, so that a clip shorter than one window works and padding the
+        waveform with silence would give the same frames. Frames that lie wholly in the padding are 0 in the result.
+        """
+        if self.fit == "resize":
+            waveform = pad(waveform, (0, (self.samples or 0) - len(waveform)))
+        frames = _torchaudio_mfcc(waveform, self) if self.backend == "torchaudio" else _psf_mfcc(waveform, self)
+        return {"crop": _crop, "average": _average, "resize": _resize}[self.fit](frames, self)
 
 
 def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:

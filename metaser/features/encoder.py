@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -17,9 +18,9 @@ import torchaudio
 from torch import nn
 from torch.nn.functional import pad
 
-from metaser.errors import UserError, first_line
-from metaser.features.recipes import Encoder
-from metaser.files import cache_folder
+from metaser.features.base import Recipe
+from metaser.runtime.errors import UserError, first_line
+from metaser.runtime.files import cache_folder
 
 LOADING = Lock()
 
@@ -27,20 +28,59 @@ LOADING = Lock()
 SHORTEST = 0.1
 
 
-def compute(waveform: torch.Tensor, recipe: Encoder) -> torch.Tensor:
-    """``(2 · width, 1)`` float32 of ``(samples,)`` float32 at ``recipe.rate`` Hz: means over time, then deviations.
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Recipe):
+    """What a frozen self-supervised network makes of the clip, over time: ``(2 · width, 1)``.
 
-    Raises:
-        UserError: if the weights are not there, or damaged.
+    Attributes:
+        bundle: The name of the pretrained network in `torchaudio.pipelines`.
+        file: What its weights' file is called.
+        width: Values per step of time of every layer.
+        layers: How many there are.
+        layer: Which is used, from 1; None for the mean of all.
     """
-    waveform = pad(waveform, (0, max(0, round(SHORTEST * recipe.rate) - len(waveform))))
-    with LOADING:  # once, however many threads ask
-        model = network(recipe)
-    with torch.inference_mode():
-        layers, _ = model.extract_features(waveform[None])  # type: ignore[operator]
-        steps = torch.stack(layers).mean(dim=0)[0] if recipe.layer is None else layers[recipe.layer - 1][0]
-        deviation, mean = torch.std_mean(steps, dim=0, correction=0)
-    return torch.cat([mean, deviation])[:, None].clone()
+
+    bundle: str
+    file: str
+    width: int
+    layers: int
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_counts("width", "layers", *(["layer"] if self.layer is not None else []))
+        self._check_choices(backend=("torchaudio",))
+        if self.layer is not None and self.layer > self.layers:
+            raise self._refusal("layer", f"it has {self.layers}; give 1 to {self.layers}, or null for their mean")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(2 · width, 1)``: means, then deviations."""
+        return 2 * self.width, 1
+
+    def features(self, waveform: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """See `Recipe.features`.
+
+        Raises:
+            UserError: if the weights are not there, or damaged.
+        """
+        waveform = pad(waveform, (0, max(0, round(SHORTEST * self.rate) - len(waveform))))
+        with LOADING:  # once, however many threads ask
+            model = network(self)
+        with torch.inference_mode():
+            layers, _ = model.extract_features(waveform[None])  # type: ignore[operator]
+            steps = torch.stack(layers).mean(dim=0)[0] if self.layer is None else layers[self.layer - 1][0]
+            deviation, mean = torch.std_mean(steps, dim=0, correction=0)
+        return torch.cat([mean, deviation])[:, None].clone(), 1
+
+    def identity(self) -> bytes:
+        """The SHA-256 of the weights.
+
+        Raises:
+            UserError: if they are not there.
+        """
+        with weights(self).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").digest()
 
 
 def weights(recipe: Encoder) -> Path:
@@ -56,12 +96,6 @@ def weights(recipe: Encoder) -> Path:
             f"download; put {recipe.file} (get_model() of that bundle fetches it) at {path}"
         )
     return path
-
-
-def identity(recipe: Encoder) -> bytes:
-    """The SHA-256 of the weights, a part of the cache's key."""
-    with weights(recipe).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").digest()
 
 
 @lru_cache(maxsize=1)

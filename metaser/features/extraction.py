@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 
 from metaser.corpora.audio import decoded, open_clip, read_waveform
-from metaser.errors import UserError
 from metaser.features import storage
+from metaser.features.base import Recipe
 from metaser.features.cache import Cache
 from metaser.features.clip import checked
-from metaser.features.recipes import Recipe
-from metaser.parallel import available_cores
+from metaser.runtime.errors import UserError
+from metaser.runtime.parallel import available_cores
 
 #: The most clips that one message names.
 NAMED = 10

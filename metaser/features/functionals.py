@@ -8,6 +8,7 @@ voiced ones; and of some tracks the power of their modulation is taken, which sa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -16,8 +17,7 @@ from scipy.ndimage import median_filter
 from torch.nn.functional import pad
 from torchaudio import functional as audio
 
-from metaser.features.coefficients import constants
-from metaser.features.recipes import Functionals
+from metaser.features.coefficients import MFCC, constants
 from metaser.features.voice import formants, pitch
 
 #: Statistics over time, by the number of values each track contributes.
@@ -57,8 +57,32 @@ VOICED_FROM, QUIET_DB = 0.5, 35.0
 FEWEST = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Functionals(MFCC):
+    """Statistics over the whole clip instead of frames: the array is ``(values, 1)``.
+
+    Raises:
+        UserError: as `MFCC`, and for another backend or padding than theirs.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, only in (("backend", "torchaudio"), ("padding", "constant"), ("log", "db"), ("fit", "crop")):
+            if getattr(self, field) != only:
+                raise self._refusal(field, f"functionals know {only!r} only")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(values, 1)``."""
+        return len(names(self)), 1
+
+    def features(self, waveform: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """See `Recipe.features`; in the order of `names`, finite also for digital silence."""
+        return values(waveform, self), 1
+
+
 def names(recipe: Functionals) -> tuple[str, ...]:
-    """What each value of `compute`'s vector is."""
+    """What each value of `values` is."""
     cepstrum, bands = [f"mfcc{n}" for n in range(recipe.coefficients)], [f"mel{n}" for n in range(recipe.mels)]
     groups = [f"mel{n}-{n + TOGETHER - 1}" for n in together(recipe)]
     modulated = ["energy", "f0", *cepstrum[1:5], *groups]
@@ -78,7 +102,7 @@ def together(recipe: Functionals) -> range:
     return range(0, recipe.mels - TOGETHER + 1, TOGETHER)
 
 
-def compute(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
+def values(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
     """The functionals of one trimmed clip.
 
     Args:

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from metaser.errors import UserError, nearest
 from metaser.features import storage
 from metaser.features.extraction import FeatureSet
+from metaser.runtime.errors import UserError, nearest
 
 #: What `normalise` knows.
 NORMALISATIONS = ("none", "utterance", "speaker", "language", "support")

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from metaser.errors import UnwritableError
-from metaser.files import cache_folder
+from metaser.runtime.errors import UnwritableError
+from metaser.runtime.files import cache_folder
 
 #: Bytes of an array from which it lies in a file, and that are worked on before `release` is called.
 LARGE, CHUNK = 256 << 20, 4 << 20

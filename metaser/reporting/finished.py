@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from metaser.config import Experiment
-from metaser.errors import UserError, first_line
-from metaser.files import write_text
 from metaser.reporting.folder import refuse_mixed
 from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
-from metaser.spreadsheet import unguarded
+from metaser.reporting.spreadsheet import unguarded
+from metaser.runtime.errors import UserError, first_line
+from metaser.runtime.files import write_text
 
 #: The columns that are text, and those that are numbers, wherever they are; others hold what they hold.
 TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",

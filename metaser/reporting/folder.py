@@ -23,10 +23,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from metaser.errors import UnwritableError, UserError
-from metaser.files import proven_folder, remove_unfinished, replacing, write_text
 from metaser.reporting.kept import CHECKPOINTS, LOGS, MODELS
 from metaser.reporting.results import write_json
+from metaser.runtime.errors import UnwritableError, UserError
+from metaser.runtime.files import proven_folder, remove_unfinished, replacing, write_text
 
 #: In a final folder: that it is a mix of two runs.
 MIXED = "INCOMPLETE.txt"

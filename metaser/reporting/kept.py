@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaser.errors import UserError
-from metaser.files import read_json, read_sealed, seal, write_sealed, write_text
-from metaser.progress import say
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import read_json, read_sealed, seal, write_sealed, write_text
+from metaser.runtime.progress import say
 
 #: In a partial folder: the finished models' files, the checkpoints of the others, and why some failed.
 MODELS, CHECKPOINTS, LOGS = "models", "checkpoints", "logs"

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from metaser.evaluation import seeded_interval
 from metaser.reporting.results import KEYS
+from metaser.training.evaluation import seeded_interval
 
 #: What two cells share that are compared: all but the algorithm.
 PLACE = tuple(key for key in KEYS if key != "algorithm")
@@ -29,7 +29,7 @@ SEEDS = 3
 def paired(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per place, metric and pair of algorithms.
 
-    ``difference`` is algorithm − against, its interval that of `metaser.evaluation.seeded_interval`. ``p_seeds`` is Student's
+    ``difference`` is algorithm − against, its interval that of `seeded_interval`. ``p_seeds`` is Student's
     paired t over the seeds' means, from three seeds on: seeds are trained independently, so this is what a claim about
     algorithms rests on. ``p_tasks`` is Wilcoxon's signed-rank test over all test tasks: it speaks of the networks at
     hand, not of the next training. The last two are corrected by Holm over all rows of the metric.

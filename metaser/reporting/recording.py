@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from metaser.errors import UserError
-from metaser.files import read_json
 from metaser.reporting import results, tables
 from metaser.reporting.finished import Finished, draw
 from metaser.reporting.folder import ResultsFolder, written
 from metaser.reporting.kept import MODELS, Kept
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import read_json
 
 #: What names a model in ``run.json``.
 CHOSEN = ("protocol", "algorithm", "source", "target", "seed")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from metaser.files import replacing, write_text
-from metaser.parallel import available_cores
-from metaser.spreadsheet import guarded
+from metaser.reporting.spreadsheet import guarded
+from metaser.runtime.files import replacing, write_text
+from metaser.runtime.parallel import available_cores
 
 #: What identifies a number; every results file begins with these columns.
 KEYS = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "shots")
@@ -40,7 +40,7 @@ PACKAGES = ("metaser", "torch", "torchaudio", "learn2learn", "numpy", "scipy", "
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a frame with the number format of all results, text guarded by `metaser.spreadsheet`, whole or not at all."""
+    """Writes a frame with the number format of all results, text `guarded`, whole or not at all."""
     with replacing(path) as temporary:
         guarded(frame).to_csv(temporary, index=False, float_format=FLOAT_FORMAT)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from metaser.errors import UserError, first_line
-from metaser.evaluation import seeded_interval
 from metaser.reporting.results import KEYS, SUMMARY
+from metaser.runtime.errors import UserError, first_line
+from metaser.training.evaluation import seeded_interval
 
 PAPER_COLUMNS = ("variant", "algorithm", "corpus", "target", "metric", "value", "reference")
 

@@ -16,9 +16,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from metaser.evaluation import mean_interval
 from metaser.reporting.paired import student
 from metaser.reporting.plots import COLOURS, heading, limits, save
+from metaser.training.evaluation import mean_interval
 
 #: Points of the training curve over which its loss is averaged before its least value is looked for.
 SMOOTH = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaser.errors import UserError
-from metaser.files import data_root
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import data_root
 from metaser.tasks.dataset import SpeechTasks
 from metaser.tasks.sampler import EpisodeSampler, TaskShape
 from metaser.tasks.transforms import Transform

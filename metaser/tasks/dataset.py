@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from metaser.learn2learn import l2l
+from metaser.runtime.learn2learn import l2l
 from metaser.tasks.sampler import Episode, Sampler
 from metaser.tasks.task import Task
 from metaser.tasks.transforms import Transform, transforms_of
@@ -47,7 +47,7 @@ class SpeechTasks(l2l.data.TaskDataset):
     thread, process or machine. The clips of a task are indexed from one tensor.
 
     Args:
-        x: ``(utterances, coefficients, frames)``; bytes (pictures) become numbers from 0 to 1.
+        x: ``(utterances, coefficients, frames)``; bytes (images) become numbers from 0 to 1.
         emotions: One class name per utterance.
         sampler: Draws the episodes; its rows are rows of ``x``.
         seed: The run's seed.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from metaser.corpora.base import SHARED
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 #: Of the speakers (or noise sessions) of shared clips, every third serves test tasks only, the others training only.
 SHARED_TEST_EVERY = 3

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from metaser.tasks.sampler import Clips, Episode, with_speakers
 
 #: Random divisions of the speakers that are tried for one task.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from metaser import cli
 from support import FMAML, REPOSITORY
@@ -30,6 +31,18 @@ Result = subprocess.CompletedProcess
 
 def metaser(*arguments: object, data: object = None) -> Result:
     """The command's entry point, called in this process (a new one spends seconds on imports); ``data`` is METASER_DATA."""
+    return called(cli.app, *arguments, data=data)
+
+
+def benchmarks(*arguments: object) -> Result:
+    """``python -m benchmarks``, in this process."""
+    from benchmarks.__main__ import app
+
+    return called(app, *arguments)
+
+
+def called(app: typer.Typer, *arguments: object, data: object = None) -> Result:
+    """A command's entry point, called in this process."""
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["metaser", *map(str, arguments)])
@@ -38,7 +51,7 @@ def metaser(*arguments: object, data: object = None) -> Result:
             patch.setenv("METASER_DATA", str(data))
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                cli.main()
+                cli.main(app)
             except SystemExit as leaving:
                 code = int(leaving.code or 0)
     return Result(arguments, code, output.getvalue(), errors.getvalue())

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from metaser import algorithms, config, models
-from metaser.parallel import Workers
-from metaser.ranks import Ranks
+from metaser.runtime.parallel import Workers
+from metaser.runtime.ranks import Ranks
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 from metaser.training import train
 from support.tasks import EMOTIONS, features_of, utterances

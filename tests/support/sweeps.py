@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from metaser.sweep.cell import Cell
-from metaser.sweep.grid import grid
-from metaser.sweep.settings import read
+from metaser.experiment.sweep.cell import Cell
+from metaser.experiment.sweep.grid import grid
+from metaser.experiment.sweep.settings import read
 from support import FMAML
 from support.commands import TASKS, Result, metaser
 
@@ -23,7 +23,7 @@ SWEEP: dict[str, Any] = {"experiment": "plain", "variants": ["5shot"], "protocol
 PLAIN = """
 def run(run):
     with run.writing() as folder:
-        run.all_cells()
+        run.all_trials()
         run.write(folder)
 
 def render(finished, paper):

@@ -23,7 +23,7 @@ REPEATED = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.m
 
 #: An experiment that draws next to nothing, which is most of what a tiny run spends its time on.
 PLAIN = """
-from metaser.files import write_text
+from metaser.runtime.files import write_text
 
 def run(run):
     run.carry_out(render)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jinja2
 
-from metaser.files import write_text
 from metaser.reporting.page.compare import SIGNS
 from metaser.reporting.page.find import find
 from metaser.reporting.page.run import Shown, ShownRun
+from metaser.runtime.files import write_text
 
 
 def report(results: Path, out: Path, experiments: Path) -> None:

@@ -12,7 +12,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 
 #: The step between the levels of each channel in an embedded plot, 0 and 255 among them: no level is off by more than half of it,
 #: and the plot takes a quarter of the bytes.

@@ -10,8 +10,8 @@ from typing import Any
 
 from metaser.config import Experiment
 from metaser.corpora.base import SHARED
-from metaser.errors import UserError
 from metaser.reporting.finished import Finished
+from metaser.runtime.errors import UserError
 
 #: What a run's data are; never shown without that word.
 KINDS = {"real": "real data", "synthetic": "SYNTHETIC data", "bundled": "STAND-IN data, not the paper's"}

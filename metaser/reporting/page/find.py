@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from metaser.errors import UserError, first_line
+from metaser.runtime.errors import UserError, first_line
 
 #: Folders at the top whose contents are no runs: shown as they are.
 MEASURED = ("bench", "scaling", "sweeps")

@@ -11,11 +11,11 @@ from types import ModuleType
 import pandas as pd
 
 from metaser.config import Experiment
-from metaser.loading import load
+from metaser.config.folder import load
+from metaser.config.study import Study
 from metaser.reporting.finished import Finished
 from metaser.reporting.page.compare import is_share
 from metaser.reporting.tables import PAPER_COLUMNS, read_paper
-from metaser.study import Study
 
 TITLES = {"accuracy": "accuracy", "accuracy_emotions": "accuracy", "macro_f1": "macro-F1", "weighted_f1": "weighted F1",
           "uar": "UAR", "loss": "query loss, nats", "f1": "F1", "seconds_per_100_epochs": "seconds per 100 meta-iterations",

@@ -9,14 +9,14 @@ from urllib.parse import quote
 import pandas as pd
 
 from metaser.config import Experiment
-from metaser.errors import UserError
-from metaser.files import read_json
 from metaser.reporting.finished import Finished, read_results, row_of
 from metaser.reporting.page import embed, facts
 from metaser.reporting.page.compare import Published, Table, compare, is_share, tally
 from metaser.reporting.page.naming import TITLES, known, names, titles
 from metaser.reporting.page.published import as_published
 from metaser.reporting.results import SUMMARY
+from metaser.runtime.errors import UserError
+from metaser.runtime.files import read_json
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from metaser import checkpoint, sealed
+from metaser.runtime import sealed
+from metaser.training import checkpoint
 from support.hostile.documents import CODE
 
 #: What is changed in a checkpoint's header, once.

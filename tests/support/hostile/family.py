@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from metaser.errors import UserError
+from metaser.runtime.errors import UserError
 from support.limit import limit
 
 #: How many bad inputs each family tries at least.
