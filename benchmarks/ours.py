@@ -39,15 +39,14 @@ def prepare(cell: Cell, workers: Workers | None = None) -> Callable[[], None]:
     """One meta-iteration of a cell, as a function; on a thread per core unless ``workers`` says otherwise."""
     import torch
 
-    from metaser import algorithms, config, models, training
+    from metaser import algorithms, models, training
     from metaser.runtime.parallel import Workers
+    from metaser.training import methods
 
     threads = workers or Workers()
     workload, method = cell.workload, cell.method
-    ratio = LAMBDA_RATIO if method.algorithm == "regmaml" else None
-    settings = config.Algorithm(
-        name=method.algorithm, inner_lr=workload.inner_lr, steps=method.steps, lambda_ratio=ratio
-    )
+    own = {"lambda_ratio": LAMBDA_RATIO} if method.algorithm == "regmaml" else {}
+    settings = methods.configured(method.algorithm, inner_lr=workload.inner_lr, steps=method.steps, **own)
     network = models.build(workload.model, workload.input_shape, workload.outputs, cell.seed)
     learner = algorithms.build(settings, network)
     optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)

@@ -27,10 +27,11 @@ from metaser.adaptation import file, load
 from metaser.adaptation.model import with_classes
 from metaser.adaptation.sound import stretches
 from metaser.algorithms.base import Sources
+from metaser.baselines.gaussian import Options
 from metaser.runtime import sealed
 from metaser.runtime.errors import UserError
 from metaser.tasks import Task
-from metaser.training import checkpoint, learners
+from metaser.training import checkpoint, learners, methods
 from metaser.training.checkpoint import Checkpoints
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
@@ -273,7 +274,7 @@ def test_every_learner_is_kept_and_answers_as_before(chosen: dict[str, object]) 
         ("a", "b", "c", "d")[: 3 + fixed],
     )
     task = Task(support, y, query, nothing, classes, fixed, "", torch.arange(6), torch.arange(4))
-    options, own = config.Engine(layout="task"), config.Algorithm.model_validate({"inner_lr": 0.1, **chosen})
+    options, own = config.Engine(layout="task"), methods.configured(**chosen)
 
     def built(seed: int) -> learners.Learner:
         return learners.build(
@@ -298,7 +299,7 @@ def test_a_class_that_no_source_has_is_a_gaussians_by_its_support_alone() -> Non
     x = torch.from_numpy(rng.normal(size=(40, 3, 1))).float()
     names = ["a", "b"] * 20
     x[1::2] += 2
-    learner = learners.build(config.Algorithm(name="gaussian", gaussian=config.Gaussian(unlabelled=(0.0,), prior=(1e6,))),
+    learner = learners.build(methods.configured("gaussian", gaussian=Options(unlabelled=(0.0,), prior=(1e6,))),
                              [models.build("mlp", (3, 1), 2, 0)])  # fmt: skip
     learner.prepare(Sources(x, names, ["s"] * 20 + ["t"] * 20, ("a", "b")))
     support = torch.tensor([[0.0, 0, 0], [2, 2, 2], [-4, 4, -4], [-4, 4, -4]])[:, :, None]

@@ -30,7 +30,9 @@ from metaser.adaptation.file import Facts, Trained
 from metaser.adaptation.model import Model, Support
 from metaser.adaptation.sound import Sound, Span, sound
 from metaser.algorithms.base import Sources
-from metaser.config.algorithm import COMBINATIONS, EPOCHS, STEPS
+from metaser.algorithms.inner import STEPS
+from metaser.baselines.gaussian import COMBINATIONS
+from metaser.config.algorithm import EPOCHS
 from metaser.corpora import fetch as fetching
 from metaser.corpora import find
 from metaser.corpora.audio import CHANNELS, LARGEST, MOST, decoded, read_samples
@@ -45,7 +47,7 @@ from metaser.runtime import sealed
 from metaser.runtime.errors import CONTROL, UnwritableError, UserError
 from metaser.runtime.files import seal
 from metaser.tasks import Task
-from metaser.training import learners
+from metaser.training import learners, methods
 from support.corpora import zipped
 from support.hostile.corpora import THINGS
 from support.hostile.inputs import flac, noise, wav
@@ -93,7 +95,7 @@ def facts(name: str = "fomaml", **settings: Any) -> Facts:
     trained = Trained(experiment="adapt", variant="own", protocol="strict", label=name, seed=0, kind="real", clips={"aa": 9},
                       commit="", versions={})  # fmt: skip
     return Facts(
-        algorithm=config.Algorithm(name=name, **settings), engine=config.Engine(), network="mlp",
+        algorithm=methods.configured(name, **settings), engine=config.Engine(), network="mlp",
         features=config.Features(recipe="functionals"), recipe=seal(asdict(recipe("functionals"))), classes=CLASSES, fixed=0,
         trained=trained, answers=CLASSES[:2],
     )  # fmt: skip
@@ -154,7 +156,7 @@ MADE_UP: dict[str, tuple[dict[str, Any], str]] = {
     "no network": ({"network": "../../etc/passwd"}, "there is no '../../etc/passwd'"),
     "a network of lines": ({"network": "a\nb\x1b[2J"}, "control character"),
     "a network of a million letters": ({"network": "x" * 10**6}, "at most 100 characters"),
-    "an algorithm of a million letters": ({"algorithm": {"name": "x" * 10**6}}, "algorithm.name: there is no"),
+    "an algorithm of a million letters": ({"algorithm": {"name": "x" * 10**6}}, "algorithm: there is no"),
     "a recipe of a million letters": ({"features": {"recipe": "x" * 10**6}}, "features.recipe: there is no"),
     "a class too many": ({"classes": [f"c{n}" for n in range(file.CLASSES + 1)]}, f"at most {file.CLASSES} items"),
     "a million classes": ({"classes": [f"c{n}" for n in range(10**6)]}, f"more than {file.HEADER}"),
@@ -262,7 +264,7 @@ def test_a_prediction_keeps_no_path_of_weights(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And says, bit for bit, what the end of the path says."""
-    own = config.Algorithm.model_validate({"name": name, "inner_lr": 0.1, "test_steps": 40, **settings})
+    own = methods.configured(name, inner_lr=0.1, test_steps=40, **settings)
     learner: Any = learners.build(own, [models.build("mlp", (7, 1), 4, 0)], config.Engine(layout="task"))
     alive: list[weakref.ref[torch.Tensor]] = []
     most, adapt = 0, type(learner).adapt

@@ -21,7 +21,7 @@ from metaser.algorithms.base import Sources
 from metaser.baselines import Gaussian
 from metaser.runtime.errors import UserError
 from metaser.tasks import Task
-from metaser.training import learners
+from metaser.training import learners, methods
 from support.networks import difference, flat, meta, network, settings_of
 from support.tasks import EMOTIONS, shape_of, tasks_of, toy_task, utterances
 
@@ -199,7 +199,7 @@ def study(**changes: object) -> config.Experiment:
         "features": {"recipe": "fmaml"}, "tasks": {"ways": 5, "shots": 5, "fixed": ["silence"]}, "model": {"name": "fmaml-conv"},
         "training": {"iterations": 10, "outer_lr": 0.1}, "algorithms": {"a": {"name": "fomaml", "inner_lr": 0.1, "steps": 1}},
     }  # fmt: skip
-    return config.Experiment.model_validate({**tree, **changes})
+    return methods.experiment({**tree, **changes})
 
 
 def test_an_algorithms_own_settings_stand_over_the_experiments() -> None:

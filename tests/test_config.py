@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,12 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaser.algorithms.base import SHARED
-from metaser.config import Algorithm
+from metaser.config import Algorithm, Features
 from metaser.config.study import Study, merge
-from metaser.experiment.run import check_settings
 from metaser.runtime.errors import UserError
-from metaser.training import learners
+from metaser.training import learners, methods
 from support import FMAML
 
 pytestmark = pytest.mark.quick
@@ -25,14 +24,14 @@ CONFIG = FMAML / "config.yaml"
 
 def refusal(*overrides: str, variant: str = "5shot", protocol: str = "strict") -> str:
     with pytest.raises(UserError) as caught:
-        Study(CONFIG).experiment(variant=variant, protocol=protocol, overrides=overrides)
+        Study(CONFIG, methods).experiment(variant=variant, protocol=protocol, overrides=overrides)
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
 def test_variant_protocol_synthetic_and_overrides_are_laid_over_one_another_in_this_order() -> None:
-    study = Study(CONFIG)
+    study = Study(CONFIG, methods)
     base = study.experiment(variant="5shot", protocol="paper")
     assert (base.tasks.shots, base.tasks.speakers, base.features.recipe) == (5, "mixed", "fmaml-code")
     strict = study.experiment(variant="20shot", protocol="strict", synthetic=True)
@@ -44,7 +43,7 @@ def test_variant_protocol_synthetic_and_overrides_are_laid_over_one_another_in_t
 
 
 def test_a_first_try_has_fewer_methods_but_a_variant_keeps_its_own_and_the_user_has_the_last_word() -> None:
-    study = Study(CONFIG)
+    study = Study(CONFIG, methods)
     few = set(study.experiment(variant="5shot", protocol="strict", synthetic=True).algorithms)
     assert {"fmaml", "maml", "supervised"} <= few < set(study.experiment(variant="5shot", protocol="strict").algorithms)
     for real in (study.experiment(variant=name, protocol="strict") for name in ("ablations", "best", "search")):
@@ -57,7 +56,7 @@ def test_a_first_try_has_fewer_methods_but_a_variant_keeps_its_own_and_the_user_
 
 def test_rates_may_be_written_as_people_write_them() -> None:
     """YAML 1.1 reads 1e-3 as a string."""
-    assert Study(CONFIG).experiment(overrides=["training.outer_lr=1e-3"]).training.outer_lr == 0.001
+    assert Study(CONFIG, methods).experiment(overrides=["training.outer_lr=1e-3"]).training.outer_lr == 0.001
 
 
 @pytest.mark.parametrize(
@@ -111,17 +110,17 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, par
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=re.escape(str(path))) as caught:
-        Study(path).experiment()
+        Study(path, methods).experiment()
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent"):
-        Study(tmp_path / "absent.yaml")
+        Study(tmp_path / "absent.yaml", methods)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(UserError, match="not UTF-8"):
-        Study(tmp_path / "binary.yaml")
+        Study(tmp_path / "binary.yaml", methods)
 
 
 trees = st.recursive(
@@ -143,7 +142,7 @@ def test_merging_keeps_what_the_overlay_leaves_and_takes_what_it_says(base: dict
 
 
 def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
-    study = Study(CONFIG)
+    study = Study(CONFIG, methods)
     chosen = study.experiment(variant="5shot", overrides=["compare=[maml, fmaml]"])
     assert list(chosen.algorithms) == ["maml", "fmaml"]
     with pytest.raises(UserError, match=r"compare: no algorithm 'mmal'; did you mean 'maml'"):
@@ -161,25 +160,129 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("name", learners.LEARNERS)
+@pytest.mark.parametrize("name", methods.LEARNERS)
 def test_a_setting_of_another_method_is_refused_with_the_methods_it_belongs_to(name: str) -> None:
-    assert set(VALUES) == set(Algorithm.model_fields) - SHARED, "each has a value here"
-    method = learners.LEARNERS[name]
+    every = set().union(*(set(one.Settings.model_fields) for one in methods.LEARNERS.values()))
+    assert set(VALUES) == every - set(Algorithm.model_fields), "each has a value here"
     needed = {"lambda_ratio": 1.0} if name == "regmaml" else {}
     for key, value in VALUES.items():
-        settings = Algorithm.model_validate({"name": name, **({} if key == "lambda_" else needed), key: value})
-        if key in method.reads | method.fits:
-            check_settings("mine", settings)
+        tree = {"name": name, **({} if key == "lambda_" else needed), key: value}
+        if key in methods.fields(name):
+            assert key in methods.settings(tree, "algorithms.mine").model_fields_set
             continue
         with pytest.raises(UserError, match=f"algorithms.mine.{key}: {name} has no use for it") as error:
-            check_settings("mine", settings)
-        owners = [one for one, other in learners.LEARNERS.items() if key in other.reads | other.fits]
+            methods.settings(tree, "algorithms.mine")
+        owners = [other for other in methods.LEARNERS if key in methods.fields(other)]
         assert owners
         assert all(owner in str(error.value) for owner in owners)
 
 
-@pytest.mark.quick
+def test_what_a_setting_says_decides_something() -> None:
+    """Every one of a method's own settings changes the learner that is built, or what it is tested with."""
+    for name, one in methods.LEARNERS.items():
+        own = set(one.Settings.model_fields) - set(Algorithm.model_fields)
+        source = "".join(
+            inspect.getsource(parent) for parent in one.__mro__ if parent.__module__.startswith("metaser.")
+        )
+        source += inspect.getsource(learners)
+        for key in own:
+            read = (
+                f'fit("{key}")'
+                if key in ("pretraining", "tuning")
+                else "settings." + {"test_steps": "testing"}.get(key, key)
+            )
+            assert read in source, (name, key)
+
+
 def test_regmaml_demands_lambda() -> None:
-    with pytest.raises(UserError, match="regmaml needs λ: set lambda_ratio"):
-        check_settings("mine", Algorithm(name="regmaml"))
+    with pytest.raises(UserError, match=r"algorithms\.mine: regmaml needs λ: set lambda_ratio"):
+        methods.settings({"name": "regmaml"}, "algorithms.mine")
+    with pytest.raises(UserError, match="not both"):
+        methods.settings({"name": "regmaml", "lambda_": 1.0, "lambda_ratio": 1.0}, "algorithms.mine")
+
+
+def test_what_earlier_versions_recorded_of_a_method_is_read(tmp_path: Path) -> None:
+    """They wrote every method's settings for each."""
+    old = {
+        "name": "fomaml",
+        "inner_lr": 0.1,
+        "lambda_ratio": None,
+        "layers": "all",
+        "calibrate": False,
+        "gaussian": None,
+    }
+    assert methods.recorded(old) == methods.configured("fomaml", inner_lr=0.1)
+    with pytest.raises(UserError, match=r"unknown key algorithm\.inner"):
+        methods.recorded({**old, "inner": 0.1})
+
+
+# --- like and grid ---
+
+
+def written(tmp_path: Path, algorithms: str, **overlays: str) -> Study:
+    """A configuration with these algorithms."""
+    text = (FMAML / "config.yaml").read_text(encoding="utf-8")
+    tree = yaml.safe_load(text)
+    tree |= {"algorithms": yaml.safe_load(algorithms), "compare": [], "variants": {}, "protocols": {}, "synthetic": {}}
+    tree["training"]["monitored"] = []
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return Study(path, methods)
+
+
+LIKE = """
+one: {name: fmaml, inner_lr: 0.1, steps: 5, first_order: false, features: {recipe: fmaml-code}}
+two: {like: one, steps: 3}
+three: {like: two, name: fomaml}
+four: {like: three, features: {normalise: speaker}}
+"""
+
+
+def test_like_takes_over_what_the_method_has_a_use_for(tmp_path: Path) -> None:
+    study = written(tmp_path, LIKE)
+    found = study.experiment().algorithms
+    code = {"recipe": "fmaml-code"}
+    assert found["two"] == methods.configured("fmaml", inner_lr=0.1, steps=3, first_order=False, features=code)
+    assert found["three"] == methods.configured("fomaml", inner_lr=0.1, steps=3, features=code)
+    assert found["four"].features == Features(recipe="fmaml-code", normalise="speaker")
+    changed = study.experiment(overrides=["algorithms.one.inner_lr=0.3", "algorithms.two.steps=9"]).algorithms
+    assert [getattr(changed[label], "inner_lr") for label in ("one", "two", "three", "four")] == [0.3] * 4  # noqa: B009
+    assert [getattr(changed[label], "steps") for label in ("one", "two", "three")] == [5, 9, 9]  # noqa: B009
+
+
+def test_a_grid_makes_a_row_of_every_combination(tmp_path: Path) -> None:
+    row = '"rate_{inner_lr}_{test_steps}": {like: one, grid: {inner_lr: [0.01, 2.0], test_steps: [1, 2]}}'
+    study = written(tmp_path, f"one: {{name: fomaml, steps: 5}}\n{row}")
+    found = study.experiment().algorithms
+    assert list(found) == ["one", "rate_0.01_1", "rate_0.01_2", "rate_2.0_1", "rate_2.0_2"]
+    assert found["rate_0.01_2"] == methods.configured("fomaml", steps=5, inner_lr=0.01, test_steps=2)
+    study = written(tmp_path, "one: {name: fomaml}\n'row-{steps}': {like: one, grid: {steps: [1, 2]}}")
+    chosen = study.experiment(overrides=["compare=[row-2]", "algorithms.row-2.inner_lr=7"]).algorithms
+    assert chosen == {"row-2": methods.configured("fomaml", steps=2, inner_lr=7.0)}
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "parts"),
+    [
+        ("a: {name: fomaml, like: b}", ("algorithms.a.like", "no algorithm 'b'")),
+        ("a: {like: b}\nb: {like: a}", ("like itself", "a, b")),
+        ("a: {like: a, name: fomaml}", ("like itself",)),
+        ("a: {name: fomaml, like: 3}", ("algorithms.a.like", "no algorithm 3")),
+        ("a: {name: fomaml, grid: 3}", ("algorithms.a.grid", "mapping of lists")),
+        ("a: {name: fomaml, grid: {inner_lr: []}}", ("algorithms.a.grid", "mapping of lists")),
+        ("a: {name: fomaml, grid: {inner_lr: [1, 2]}}", ("two rows a", "a_{inner_lr}")),
+        ('"a_{steps}": {name: fomaml, grid: {inner_lr: [1, 2]}}', ("keys that its grid has not", "inner_lr")),
+        ('"a_{inner}": {name: fomaml, grid: {inner: [1, 2]}}', ("unknown key algorithms.a_1.inner", "'inner_lr'")),
+        ("a: {like: b, lambda_ratio: 1}\nb: {name: fomaml}", ("algorithms.a.lambda_ratio: fomaml has no use for it",)),
+        ("a: 3", ("algorithms.a", "mapping")),
+        ("a: {inner_lr: 0.1}", ("missing key algorithms.a.name",)),
+        ("a: {name: [1]}", ("algorithms.a.name", "text")),
+    ],
+)
+def test_what_cannot_be_like_or_a_grid_is_one_line(tmp_path: Path, algorithms: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        written(tmp_path, algorithms).experiment()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message

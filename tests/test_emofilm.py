@@ -13,6 +13,7 @@ import pytest
 from metaser.config.study import Study
 from metaser.experiment import Run
 from metaser.experiment.trials import Trial
+from metaser.training import methods
 from support import FMAML
 from support.commands import FEW, SMALL, metaser
 from support.corpora import clip, emodb
@@ -59,18 +60,18 @@ def strict(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.slow
 def test_every_method_runs_on_it_beside_the_papers_numbers(root: Path, tmp_path: Path) -> None:
-    methods = list(Study(FMAML / "config.yaml").experiment(variant="5shot").algorithms)
+    every = list(Study(FMAML / "config.yaml", methods).experiment(variant="5shot").algorithms)
     assert {"fmaml", "maml", "supervised", "zero-shot", "tuned-head", "tuned-all", "protonet", "classical", "best"} == {
-        *methods
+        *every
     }
-    chosen = [part for setting in (*SETTINGS, f"compare={methods}", "data.targets=[it]") for part in ("--set", setting)]
+    chosen = [part for setting in (*SETTINGS, f"compare={every}", "data.targets=[it]") for part in ("--set", setting)]
     command = ["run", FMAML, "--variant", "5shot", "--protocol", "strict", "--results", tmp_path, *chosen]
     result = metaser(*command, data=root)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "fmaml" / "5shot" / "real"
     summary = pd.read_csv(folder / "summary.csv")
     here = summary[summary["metric"] == "accuracy"].set_index(["target", "algorithm"])
-    assert set(here.loc["it"].index) == {*methods}
+    assert set(here.loc["it"].index) == {*every}
     beside = here["paper"].unstack("algorithm").dropna(axis=1, how="all")
     assert set(beside.columns) == {"fmaml", "maml", "supervised"}
     assert beside.loc["it"].to_dict() == {"fmaml": 0.6913, "maml": 0.6413, "supervised": 0.1619}

@@ -39,6 +39,7 @@ from metaser.features import extract, recipe
 from metaser.reporting.tables import published, read_paper
 from metaser.runtime.errors import UserError
 from metaser.tasks import EpisodeSampler, TaskShape
+from metaser.training import methods
 from support import FMAML, REPOSITORY
 from support.commands import metaser
 from support.hostile.corpora import ODD_NAMES, PARTS, ROWS, SHEET, STEMS, THINGS, corpus_named, grow, remove, workbook
@@ -177,7 +178,9 @@ def test_audio_by_the_command(ground: Path) -> None:
 
 def configured(path: Path, synthetic: bool = False, overrides: tuple[str, ...] = ()) -> Experiment:
     """The settings as a run reads them, and as `run.json` keeps them."""
-    found = Study(path).experiment(variant="5shot", protocol="strict", synthetic=synthetic, overrides=overrides)
+    found = Study(path, methods).experiment(
+        variant="5shot", protocol="strict", synthetic=synthetic, overrides=overrides
+    )
     check_names(found)
     assert Experiment.model_validate_json(json.dumps(found.model_dump(mode="json"))) == found
     return found

@@ -13,6 +13,7 @@ from metaser.config.study import Study
 from metaser.reporting import trends
 from metaser.reporting.finished import Finished
 from metaser.runtime.errors import UserError
+from metaser.training import methods
 from support import REPOSITORY
 from support.commands import Result, assert_refused, metaser
 
@@ -116,7 +117,7 @@ def test_mistakes_in_sources_are_named(tmp_path: Path, settings: list[str], part
 
 
 def test_a_protocol_says_nothing_of_algorithms_that_other_variants_have() -> None:
-    study = Study(MODIFICATIONS / "config.yaml")
+    study = Study(MODIFICATIONS / "config.yaml", methods)
     assert set(study.experiment(variant="fomaml", protocol="paper").algorithms) == {"fomaml"}
     table1 = study.experiment(variant="table1", protocol="paper")
     assert {(algorithm.inner_lr, algorithm.outer_lr) for algorithm in table1.algorithms.values()} == {(2e-4, 1e-6)}
@@ -127,7 +128,7 @@ def test_a_protocols_algorithm_that_no_variant_has_is_a_mistake(tmp_path: Path) 
     text = (MODIFICATIONS / "config.yaml").read_text()
     path.write_text(text.replace("      fomaml: {inner_lr: 0.0002", "      fomalm: {inner_lr: 0.0002"))
     with pytest.raises(UserError, match=r"algorithms\.fomalm"):
-        Study(path).experiment(variant="table1", protocol="paper")
+        Study(path, methods).experiment(variant="table1", protocol="paper")
 
 
 def made(losses: list[float], scores: list[float], algorithm: str = "a", seed: int = 0) -> pd.DataFrame:

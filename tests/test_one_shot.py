@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from metaser import config, models
+from metaser import models
 from metaser.algorithms.base import Loopless, Sources
 from metaser.algorithms.fitting import hold_out
 from metaser.baselines import Classical
@@ -21,9 +21,9 @@ from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet
 from metaser.runtime.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
-from metaser.training import learners
+from metaser.training import learners, methods
 from metaser.training.checkpoint import Checkpoints
-from metaser.training.learners import LEARNERS
+from metaser.training.methods import LEARNERS
 from support import REPOSITORY
 from support.tasks import EMOTIONS, features_of, toy_task, utterances
 
@@ -56,7 +56,9 @@ def test_every_learner_learns_from_one_clip_per_class(name: str, speakers: str) 
     def stream(kind: str) -> SpeechTasks:
         return SpeechTasks(x, emotions, sampler, 0, kind, order="fixed", fixed_support=name != "fmaml", speakers=who)
 
-    settings = config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, **MORE.get(name, {})})
+    settings = methods.configured(
+        name, **({"inner_lr": 0.05} if "inner_lr" in methods.fields(name) else {}), **MORE.get(name, {})
+    )
     networks = [models.build("metaser-lstm", (4, 6), 7, seed) for seed in range(settings.ensemble)]
     learner = learners.build(settings, networks)
     rows = table.index[table["domain"] != "cc"]
@@ -77,11 +79,11 @@ def test_every_learner_learns_from_one_clip_per_class(name: str, speakers: str) 
         assert logits.isfinite().all()
 
 
-def methods() -> list[tuple[str, str, str]]:
+def rows() -> list[tuple[str, str, str]]:
     """Experiment, variant and method of every table of speech, of methods that differ by a rate alone one."""
     found: dict[tuple[str, str], tuple[str, str, str]] = {}
     for path in sorted((REPOSITORY / "experiments").glob("*/config.yaml")):
-        study = Study(path)
+        study = Study(path, methods)
         for variant in study.variants:
             settings = study.experiment(variant=variant, protocol=study.protocols[-1])
             for label, own in settings.algorithms.items() if not settings.data.images else ():
@@ -90,11 +92,11 @@ def methods() -> list[tuple[str, str, str]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize(("experiment", "variant", "label"), methods(), ids=str)
+@pytest.mark.parametrize(("experiment", "variant", "label"), rows(), ids=str)
 def test_every_method_of_a_table_can_be_given_one_clip_per_class(
     experiment: str, variant: str, label: str, tmp_path: Path
 ) -> None:
-    study = Study(REPOSITORY / "experiments" / experiment / "config.yaml")
+    study = Study(REPOSITORY / "experiments" / experiment / "config.yaml", methods)
     protocol = study.protocols[-1]
     small = (
         "tasks.shots=1", "tasks.queries=3", "training.iterations=1", "training.meta_batch=1", "training.monitor_every=0",
@@ -105,9 +107,7 @@ def test_every_method_of_a_table_can_be_given_one_clip_per_class(
     if settings.tasks.fixed_shots:
         settings = study.experiment(variant=variant, protocol=protocol, overrides=(*small, "tasks.fixed_shots=1"))
     own = settings.algorithms[label]
-    short = {
-        key: fit.model_copy(update={"epochs": 1}) for key in ("pretraining", "tuning") if (fit := getattr(own, key))
-    }
+    short = {key: fit.model_copy(update={"epochs": 1}) for key in ("pretraining", "tuning") if (fit := own.fit(key))}
     settings = settings.model_copy(update={"algorithms": {label: own.model_copy(update=short)}})
     own_classes = [name for name in settings.tasks.fixed if name != "silence"]
     table = utterances(clips=12, speakers=4, classes=(*settings.data.emotions, *own_classes))
@@ -130,7 +130,7 @@ def test_with_one_clip_per_class_lda_takes_the_sources_covariance() -> None:
     means = {"a": [0.0, 0.0], "b": [4.0, 0.4]}
     names = ["a", "b"] * 200
     x = np.array([means[name] for name in names]) + rng.normal(size=(400, 2)) * [5.0, 0.1]
-    learner = Classical(models.build("mlp", (2, 1), 2, 0), config.Algorithm(name="classical"))
+    learner = Classical(models.build("mlp", (2, 1), 2, 0), methods.configured("classical"))
     learner.prepare(Sources(torch.from_numpy(x)[:, :, None], names, ["s"] * 200 + ["t"] * 200, ("a", "b")))
     support, y = np.array([[4.0, 0.4], [0.0, 0.0]]), np.array([1, 0])
     query = np.array([[0.0, 0.4], [4.0, 0.0]])

@@ -17,7 +17,7 @@ from metaser import algorithms, config, corpora, models
 from metaser.config.study import Study
 from metaser.experiment.run import check_names
 from metaser.runtime.progress import QUIET
-from metaser.training import learners
+from metaser.training import learners, methods
 from support import REPOSITORY
 from support.commands import metaser
 from support.tasks import toy_task
@@ -46,12 +46,12 @@ def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
     code, line = examples(ALGORITHM)
     own = ran(code)["MultiStep"]
     assert line.strip() == '"multistep": MultiStep,'
-    for registry in (algorithms.ALGORITHMS, learners.LEARNERS):
+    for registry in (algorithms.ALGORITHMS, methods.LEARNERS):
         monkeypatch.setitem(registry, "multistep", own)
     task = toy_task(shape=(4, 1))
 
     def gradients(name: str, steps: int) -> list[torch.Tensor]:
-        settings = config.Algorithm(name=name, inner_lr=0.1, steps=steps)
+        settings = methods.configured(name, inner_lr=0.1, steps=steps)
         learner = learners.build(settings, [models.build("mlp", (4, 1), 3, 0).double()], config.Engine(layout="task"))
         return list(learner.meta_gradient(learner.engine.group([task])).gradients)
 
@@ -65,7 +65,7 @@ def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
     )
     folder, *words = shlex.split(command.replace("\\\n", " "))
     chosen = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
-    settings = Study(REPOSITORY / folder / "config.yaml").experiment(
+    settings = Study(REPOSITORY / folder / "config.yaml", methods).experiment(
         variant=words[1], protocol="strict", overrides=chosen
     )
     check_names(settings)

@@ -22,6 +22,7 @@ from metaser.config.study import Study
 from metaser.reporting.page import page
 from metaser.reporting.page.compare import SIGNS, verdict
 from metaser.reporting.results import CONFUSION, SUMMARY
+from metaser.training import methods
 from support import REPOSITORY
 from support.commands import assert_refused, metaser
 from support.limit import LIMIT
@@ -125,7 +126,7 @@ def run(
         "target": "en", "shots": 5, "metric": "accuracy", "mean": 0.5, "ci95": 0.01, "n_tasks": 100, "n_seeds": 3, "paper": None,
     }  # fmt: skip
     pd.DataFrame([keys | row for row in rows]).to_csv(folder / "summary.csv", index=False)
-    settings = Study(EXPERIMENTS / "fmaml" / "config.yaml").experiment(variant="5shot", protocol="strict")
+    settings = Study(EXPERIMENTS / "fmaml" / "config.yaml", methods).experiment(variant="5shot", protocol="strict")
     facts = {"settings": {"strict": settings.model_dump(mode="json")}, "overrides": ["seeds=[0]"], "commit": "c0ffee",
              "data": {"kind": kind, "collection": "emofilm", "domains": DOMAINS, "clips": {"en": 7}}} | changes  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts))
@@ -381,7 +382,7 @@ def test_sets_of_sources_are_groups_of_rows(tmp_path: Path) -> None:
 
 
 def test_pictures_have_no_emotions_and_an_experiment_may_be_gone(tmp_path: Path) -> None:
-    settings = Study(EXPERIMENTS / "omniglot" / "config.yaml").experiment(variant="fc")
+    settings = Study(EXPERIMENTS / "omniglot" / "config.yaml", methods).experiment(variant="fc")
     facts = {"settings": {"": settings.model_dump(mode="json")},
              "data": {"kind": "real", "collection": "Omniglot", "domains": DOMAINS}}  # fmt: skip
     folder = run(tmp_path, [{"protocol": "", "experiment": "omniglot", "variant": "fc", "algorithm": "fomaml", "paper": 0.9699}],

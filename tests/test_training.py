@@ -18,7 +18,7 @@ from metaser import algorithms, config, models
 from metaser.algorithms import Learner
 from metaser.runtime.errors import UserError
 from metaser.runtime.parallel import Workers
-from metaser.training import train
+from metaser.training import methods, train
 from metaser.training.evaluation import evaluate, mean_interval, score, seeded_interval
 from support.networks import learner_of, stream
 from support.tasks import toy_task
@@ -98,7 +98,7 @@ def test_the_monitor_sees_and_does_not_touch() -> None:
 @pytest.mark.quick
 def test_divergence_is_said_and_ends_the_training() -> None:
     learner = algorithms.build(
-        config.Algorithm(name="fomaml", inner_lr=1e6, steps=9), models.build("fmaml-conv", (8, 8), 7, 0)
+        methods.configured("fomaml", inner_lr=1e6, steps=9), models.build("fmaml-conv", (8, 8), 7, 0)
     )
     with Workers(1) as pool, pytest.raises(UserError, match=r"diverged at iteration 1 .*lower inner_lr"):
         train(learner, stream(), config.Training(iterations=2), pool, lambda *_: None)

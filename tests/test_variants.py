@@ -15,9 +15,10 @@ from metaser.algorithms.anil import ANIL
 from metaser.algorithms.base import MetaGradient, cross_entropy
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
+from metaser.runtime.errors import UserError
 from metaser.runtime.parallel import Workers
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
-from metaser.training import train
+from metaser.training import methods, train
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from support.tasks import EMOTIONS, features_of, utterances
 
@@ -154,7 +155,7 @@ def test_a_positive_lambda_rewards_aligned_gradients() -> None:
 
 
 def test_both_lambdas_at_once_are_refused() -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(UserError, match="not both"):
         settings_of("regmaml", lambda_=0.1, lambda_ratio=1.0)
 
 
@@ -227,10 +228,10 @@ def test_the_slope_of_meta_sgds_rates_after_one_step_has_a_closed_form() -> None
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "fmaml"])
 def test_every_algorithm_runs_on_threads_with_the_same_bits_and_learns(name: str) -> None:
+    more = {"lambda_ratio": 0.5} if name == "regmaml" else {}
+
     def losses(workers: int) -> tuple[list[float], list[torch.Tensor]]:
-        learner = algorithms.build(
-            settings_of(name, inner_lr=0.1, lambda_ratio=0.5), models.build("fmaml-conv", (8, 8), 5, 0)
-        )
+        learner = algorithms.build(settings_of(name, inner_lr=0.1, **more), models.build("fmaml-conv", (8, 8), 5, 0))
         seen: list[float] = []
         settings = config.Training(iterations=16, meta_batch=4, outer_lr=3e-3, log_every=1)
         with Workers(workers) as pool:
@@ -263,8 +264,9 @@ class JointTraining(FOMAML):
 
 
 def test_a_new_algorithm_is_one_class_and_its_registration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ALGORITHMS, "joint", JointTraining)
-    learner: Learner = algorithms.build(settings_of("joint"), models.build("fmaml-conv", (8, 8), 5, 0))
+    for registry in (ALGORITHMS, methods.LEARNERS):
+        monkeypatch.setitem(registry, "mine", JointTraining)
+    learner: Learner = algorithms.build(settings_of("mine"), models.build("fmaml-conv", (8, 8), 5, 0))
     seen: list[float] = []
     # Without label permutation: joint training cannot learn labels that change from task to task.
     tasks = plain_tasks(order="fixed")

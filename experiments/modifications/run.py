@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from metaser.algorithms.regmaml import RegMAMLSettings
 from metaser.cli import script
 from metaser.config import Experiment
 from metaser.experiment import Run
@@ -49,14 +50,18 @@ def render(finished: Finished, paper: pd.DataFrame) -> None:
 
 def labels(finished: Finished) -> dict[str, str]:
     """Algorithm → its name; Reg-MAML's by λ where there are several, from the smallest on."""
-    settings = dict(
-        sorted(
-            finished.first.algorithms.items(),
-            key=lambda entry: (entry[1].lambda_ratio or 0.0) if entry[0].startswith(SWEPT) else 0.0,
-        )
+    ratios = {
+        label: method.lambda_ratio
+        for label, method in finished.first.algorithms.items()
+        if isinstance(method, RegMAMLSettings) and method.lambda_ratio is not None
+    }
+    names = {
+        label: NAMES.get(label, f"λ/α = {ratios[label]:g}" if label in ratios else label)
+        for label in finished.first.algorithms
+    }
+    return dict(
+        sorted(names.items(), key=lambda entry: ratios.get(entry[0], 0.0) if entry[0].startswith(SWEPT) else 0.0)
     )
-    return {label: NAMES.get(label, f"λ/α = {algorithm.lambda_ratio:g}" if algorithm.lambda_ratio is not None else label)
-            for label, algorithm in settings.items()}  # fmt: skip
 
 
 def caption(finished: Finished) -> str:

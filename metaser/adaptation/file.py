@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from metaser import config
 from metaser.config import Section, distinct
@@ -26,7 +26,8 @@ from metaser.runtime import sealed
 from metaser.runtime.errors import CONTROL, UserError, first_line, nearest, shown
 from metaser.runtime.files import seal
 from metaser.runtime.sealed import DamagedError
-from metaser.training.learners import LEARNERS
+from metaser.training import methods
+from metaser.training.methods import LEARNERS
 
 KIND = "metaser-model-1"
 
@@ -79,6 +80,23 @@ class Trained(Section):
     versions: dict[str, str]
 
 
+def of_model(value: object) -> object:
+    """The settings of a method of metaser's own; never a user's, whose code a model file must not run.
+
+    Raises:
+        ValueError: if there is no such method, or its settings cannot be.
+    """
+    if not isinstance(value, dict):
+        return value
+    name = value.get("name")
+    if name not in LEARNERS:
+        raise ValueError(f"there is no {shown(name)}; {nearest(str(name)[:NAME], LEARNERS)}")
+    try:
+        return methods.recorded(value)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
 class Facts(Section):
     """What a model is.
 
@@ -94,7 +112,7 @@ class Facts(Section):
         also: How many of the last answers have no clips.
     """
 
-    algorithm: config.Algorithm
+    algorithm: Annotated[SerializeAsAny[config.Algorithm], BeforeValidator(of_model)]
     engine: config.Engine
     network: Name
     features: config.Features
@@ -107,8 +125,8 @@ class Facts(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Facts:
-        for key, name, known in (("network", self.network, MODELS), ("algorithm.name", self.algorithm.name, LEARNERS),
-                                 ("features.recipe", self.features.recipe, RECIPES)):  # fmt: skip
+        named = ("network", self.network, MODELS), ("features.recipe", self.features.recipe, RECIPES)
+        for key, name, known in named:
             if name not in known:
                 raise ValueError(f"{key}: there is no {shown(name)}; {nearest(name[:NAME], known)}")
         return self
@@ -131,7 +149,7 @@ def checked(facts: Facts) -> Facts:
     try:
         return Facts.model_validate(facts.model_dump())
     except ValidationError as error:
-        raise UserError(explain(error)) from None
+        raise UserError(explain(error, Facts)) from None
 
 
 def flaw(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -174,7 +192,7 @@ def read(path: Path) -> tuple[Facts, dict[str, torch.Tensor]]:
     except (DamagedError, UserError) as error:
         reason = first_line(error).removeprefix(f"{path}: ")
     except ValidationError as error:
-        reason = explain(error)
+        reason = explain(error, Facts)
     else:
         if wanted != found.recipe:
             reason = f"its features were made by another version of the recipe {found.features.recipe}"

@@ -32,7 +32,7 @@ from metaser.runtime.parallel import single_thread
 from metaser.runtime.progress import say
 from metaser.tasks import Task
 from metaser.tasks.dataset import by_support
-from metaser.training import learners
+from metaser.training import learners, methods
 
 #: Clips of a speaker that can lend a mean and a deviation.
 LEAST = 4
@@ -72,7 +72,9 @@ class Model:
     def _learner(self, classes: Sequence[str]) -> Learner:
         """The learner, with one output per class."""
         # Batch normalisation by the clips that it is adapted to, for one clip alone has no statistics.
-        own = self.facts.algorithm.model_copy(update={"statistics": "support"})
+        own = self.facts.algorithm
+        if "statistics" in type(own).model_fields:
+            own = own.model_copy(update={"statistics": "support"})
         networks = [models.build(self.facts.network, self.recipe.shape, len(classes), 0)]
         if own.ensemble * sum(weight.nbytes for weight in networks[0].parameters()) > file.LARGEST:
             raise ValueError(f"{own.ensemble} such networks are larger than a model file")
@@ -123,7 +125,11 @@ class Model:
         answers = (*known, *(name for name in found if name not in known), *also)
         y = torch.tensor([answers.index(name) for name in table["emotion"]])
         speakers = pd.factorize(table["speaker"].replace("", None))[0]
-        own = self.facts.algorithm.model_copy(update={} if steps is None else {"test_steps": steps})
+        own = self.facts.algorithm
+        if steps is not None:
+            if "test_steps" not in type(own).model_fields:
+                raise UserError(f"--steps: {own.name} adapts in no inner steps; leave it out")
+            own = own.model_copy(update={"test_steps": steps})
         facts = file.checked(self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own}))
         return Model(
             facts,
@@ -137,7 +143,7 @@ class Model:
         Raises:
             UserError: if all are shown.
         """
-        if self.facts.algorithm.name != "fmaml":
+        if not methods.kind(self.facts.algorithm.name).keeps_fixed:
             return ()
         fixed = self.facts.classes[len(self.facts.classes) - self.facts.fixed :]
         left = tuple(name for name in fixed if name not in found)

@@ -22,8 +22,9 @@ from metaser.runtime.errors import UserError
 from metaser.runtime.files import data_root, seal, writable_folder
 from metaser.runtime.parallel import Workers
 from metaser.runtime.progress import progress, say
+from metaser.training import methods
 from metaser.training.checkpoint import Checkpoints
-from metaser.training.learners import LEARNERS
+from metaser.training.methods import LEARNERS
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
         raise UserError(f"{out}: is a folder; name the file to write, such as {out / 'model.safetensors'}")
     folder = writable_folder(out.absolute().parent, "the model file's folder")
     experiment = located(wanted.experiment)
-    study = Study(experiment / "config.yaml")
+    study = Study(experiment / "config.yaml", methods)
     variant = wanted.variant or next(iter(study.variants), "")
     protocol, overrides = wanted.protocol or study.protocols[0], [*corpora(wanted.corpora), *wanted.overrides]
     draft = study.experiment(variant=variant, protocol=protocol, overrides=overrides)

@@ -26,11 +26,6 @@ from metaser.runtime.errors import UserError
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
-#: The settings of `config.Algorithm` that are the run's business, whatever the method.
-SHARED = frozenset(
-    {"name", "outer_lr", "iterations", "features", "model", "order", "fixed_support", "task_classes", "ensemble"}
-)
-
 
 @dataclass(frozen=True)
 class MetaGradient:
@@ -73,7 +68,7 @@ class Learner(ABC):
 
     Args:
         model: The network; its parameters are what is meta-learned.
-        settings: Inner learning rate α, steps, and what else the algorithm reads.
+        settings: An instance of `Settings`.
         options: How the inner loop is laid out; see `metaser.engine`.
     """
 
@@ -87,23 +82,15 @@ class Learner(ABC):
     stepwise = False
     #: Whether what it has learned is tensors, so that a model file can keep it.
     savable = True
-    #: The ways of training its network on clips that it has a use for.
-    fits: frozenset[str] = frozenset({"pretraining", "tuning"})
-    #: The settings of `config.Algorithm` that it reads, besides `SHARED` and those of `fits`.
-    reads: frozenset[str] = frozenset()
+    #: Its settings' class: what it can be told in ``config.yaml``, and nothing else.
+    Settings: type[config.Algorithm] = config.Finetuned
+    #: Whether it knows the fixed classes for good, and wants no clips of them.
+    keeps_fixed = False
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.model = model
         self.settings = settings
         self.engine = engine.build(model, options or config.Engine(), low_rank=self.one_rate)
-
-    @classmethod  # noqa: B027
-    def check(cls, settings: config.Algorithm) -> None:
-        """Refuses settings that the method cannot work with; what it does not read is refused elsewhere.
-
-        Raises:
-            ValueError: if something is missing, with what would be right.
-        """
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """θ, everything that the outer loop learns."""
@@ -131,7 +118,7 @@ class Learner(ABC):
 
     def prepare(self, sources: Sources) -> None:
         """Called once, before training, with all clips; pre-trains the network on them where the settings ask for it."""
-        if not self.settings.pretraining:
+        if not self.settings.fit("pretraining"):
             return
         labels = torch.tensor([sources.classes.index(name) for name in sources.emotions], device=sources.x.device)
         self.chosen = {f"epochs_{name}": self.pretrain(floating(sources.x[rows]), labels[rows], len(sources.classes),
@@ -144,11 +131,12 @@ class Learner(ABC):
 
     def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
         """Trains the network on some clips; the epoch whose weights were kept."""
-        assert self.settings.pretraining is not None, "it is asked only then"
+        pretraining = self.settings.fit("pretraining")
+        assert pretraining is not None, "it is asked only then"
         with keeping_head(self.model):
             with seeded(seed):
                 self.model.head = self.read_out(classes).to(x)
-            fitted, spared = fit_once(self.model, x, y, self.settings.pretraining, seed)
+            fitted, spared = fit_once(self.model, x, y, pretraining, seed)
         self.spared += spared
         return fitted.best
 
@@ -166,7 +154,7 @@ class Learner(ABC):
 
     @abstractmethod
     def predict(self, task: Task) -> torch.Tensor:
-        """Logits ``(queries, N+F)`` of the query set after `config.Algorithm.test_steps` of adaptation."""
+        """Logits ``(queries, N+F)`` of the query set after adaptation."""
 
     def after(self, steps: int) -> Self:
         """The same learner, with so many steps when a task is tested; parameters are shared."""

@@ -17,16 +17,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
+from pydantic import model_validator
 from torch.nn import functional as F
 
-from metaser import config
 from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.inner import InnerSettings
 from metaser.algorithms.maml import MAML
 from metaser.engine import Group
 from metaser.tasks import Task
 
 #: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
 CALIBRATION_TASKS, FARTHEST = 40, 30.0
+
+
+class FMAMLSettings(InnerSettings):
+    """Of F-MAML.
+
+    Attributes:
+        first_order: The authors' code's gradient; if not, their text's, through the inner loop.
+        mask_fixed: The support loss is over the outputs of the support set's classes alone.
+        calibrate: What is added to the fixed classes' logits is chosen on training tasks, after training.
+    """
+
+    first_order: bool = True
+    mask_fixed: bool = False
+    calibrate: bool = False
+
+    @model_validator(mode="after")
+    def _without_fixed_support(self) -> FMAMLSettings:
+        if self.fixed_support:
+            raise ValueError("fixed_support: F-MAML keeps the fixed classes out of the support set; leave it out")
+        return self
 
 
 class FMAML(MAML):
@@ -37,11 +58,14 @@ class FMAML(MAML):
     """
 
     offset = 0.0
-    reads = MAML.reads | {"first_order", "mask_fixed", "calibrate"}
+    Settings = FMAMLSettings
+    settings: FMAMLSettings
+    keeps_fixed = True
 
     @classmethod
-    def takes_first_order(cls, settings: config.Algorithm) -> bool:
+    def takes_first_order(cls, settings: InnerSettings) -> bool:
         """As the settings say."""
+        assert isinstance(settings, FMAMLSettings)
         return settings.first_order
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from metaser import config, engine
 from metaser.algorithms.base import Learner, MetaGradient, report
+from metaser.config import Rate
 from metaser.engine import Engine, Flat, Group, Outcome, TaskEngine
 from metaser.runtime.errors import UserError
 from metaser.tasks import Task
+
+#: The most inner steps: a model file may come from anybody, and asks for them.
+STEPS = 10_000
+
+
+class InnerSettings(config.Finetuned):
+    """What every algorithm with an inner loop can be told.
+
+    Attributes:
+        inner_lr: α, the learning rate of the inner loop.
+        steps: Inner steps in training.
+        test_steps: Inner steps when a task is tested; ``steps`` when not given, and with 0 it is asked as it was trained.
+        statistics: Whose batch statistics a query set is normalised by: its own, which is transductive, or the support set's.
+    """
+
+    inner_lr: Rate = 0.01
+    steps: Annotated[int, Field(ge=1, le=STEPS)] = 1
+    test_steps: Annotated[int, Field(ge=0, le=STEPS)] | None = None
+    statistics: Literal["query", "support"] = "query"
+
+    @property
+    def testing(self) -> int:
+        """Inner steps when a task is tested."""
+        return self.steps if self.test_steps is None else self.test_steps
 
 
 class InnerLoop(Learner):
@@ -28,18 +54,19 @@ class InnerLoop(Learner):
     """
 
     stepwise = True
-    reads = frozenset({"inner_lr", "steps", "test_steps", "statistics"})
+    Settings = InnerSettings
     #: Whether the inner loop's derivative is taken as the identity.
     first_order = False
     #: Whether second derivatives pass through the network's body; if not, its layers need not provide any.
     through_body = True
 
+    settings: InnerSettings
     engine: Engine
     module: nn.Module
     lr: float
     _modules: dict[str, nn.Module | None]
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+    def __init__(self, model: nn.Module, settings: InnerSettings, options: config.Engine | None = None) -> None:
         laid = engine.build(model, options or config.Engine(), low_rank=self.one_rate)
         if settings.statistics == "support" and type(laid) is not TaskEngine:
             raise UserError("statistics: support goes one task at a time; use engine.layout: task")
@@ -48,7 +75,7 @@ class InnerLoop(Learner):
         self.engine, self.settings = laid, settings
 
     @classmethod
-    def takes_first_order(cls, settings: config.Algorithm) -> bool:
+    def takes_first_order(cls, settings: InnerSettings) -> bool:
         """Whether the inner loop is of first order under these settings."""
         return cls.first_order
 

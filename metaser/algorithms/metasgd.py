@@ -13,7 +13,7 @@ from torch import nn
 
 from metaser import config
 from metaser.algorithms.base import MetaGradient
-from metaser.algorithms.inner import InnerLoop
+from metaser.algorithms.inner import InnerLoop, InnerSettings
 from metaser.engine import Group
 from metaser.runtime.errors import UserError
 from metaser.runtime.learn2learn import l2l
@@ -24,7 +24,7 @@ class MetaSGD(InnerLoop, l2l.algorithms.MetaSGD):
 
     one_rate = False
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+    def __init__(self, model: nn.Module, settings: InnerSettings, options: config.Engine | None = None) -> None:
         super().__init__(model, settings, options)
         if self.engine.options.curvature != "exact":
             raise UserError("engine.curvature: Meta-SGD learns its rates through exact second derivatives; use exact")

@@ -14,26 +14,44 @@ be the derivative that it stands for.
 
 from __future__ import annotations
 
-from metaser import config
+from pydantic import model_validator
+
 from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.inner import InnerSettings
 from metaser.algorithms.maml import FOMAML
+from metaser.config import Number
 from metaser.engine import Group
+
+
+class RegMAMLSettings(InnerSettings):
+    """Of Reg-MAML: λ, which the method is about, has to be given.
+
+    Attributes:
+        lambda_ratio: l = λ/α; 0 is FOMAML.
+        lambda_: λ itself, instead.
+    """
+
+    lambda_ratio: Number | None = None
+    lambda_: Number | None = None
+
+    @model_validator(mode="after")
+    def _one_lambda(self) -> RegMAMLSettings:
+        if self.lambda_ is None and self.lambda_ratio is None:
+            raise ValueError("regmaml needs λ: set lambda_ratio (λ/α; 0 is FOMAML) or lambda_")
+        if self.lambda_ is not None and self.lambda_ratio is not None:
+            raise ValueError("give lambda_ or lambda_ratio, not both")
+        return self
 
 
 class RegMAML(FOMAML):
     """Reg-MAML with l = λ/α from ``lambda_ratio``, or λ itself from ``lambda_``; see `Learner` for the arguments."""
 
-    reads = FOMAML.reads | {"lambda_", "lambda_ratio"}
-
-    @classmethod
-    def check(cls, settings: config.Algorithm) -> None:
-        """See `Learner.check`; λ is what the method is about."""
-        if settings.lambda_ is None and settings.lambda_ratio is None:
-            raise ValueError("regmaml needs λ: set lambda_ratio (λ/α; 0 is FOMAML) or lambda_")
+    Settings = RegMAMLSettings
+    settings: RegMAMLSettings
 
     @property
     def ratio(self) -> float:
-        """l = λ/α; 0 where the settings give neither."""
+        """l = λ/α."""
         if self.settings.lambda_ is not None:
             return self.settings.lambda_ / self.settings.inner_lr
         return self.settings.lambda_ratio or 0.0

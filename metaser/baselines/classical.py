@@ -18,6 +18,7 @@ import torch
 from scipy.linalg import solve
 from scipy.special import log_softmax, logsumexp
 
+from metaser import config
 from metaser.algorithms.base import Loopless, Sources
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
@@ -37,7 +38,7 @@ class Classical(Loopless):
     """Logistic regression and LDA; see `Learner` for the arguments. The network is not used."""
 
     savable = False
-    fits = frozenset()
+    Settings = config.Algorithm
 
     source: Pipeline
     covariance: np.ndarray

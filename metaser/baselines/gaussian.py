@@ -26,10 +26,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator, Field, model_validator
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import log_softmax, logsumexp, softmax
 from torch import nn
@@ -37,7 +39,7 @@ from torch import nn
 from metaser import config
 from metaser.algorithms.base import Loopless, Sources
 from metaser.baselines.classical import flat
-from metaser.config import GaussianOptions
+from metaser.config.base import Number, Rate, Section
 from metaser.tasks import Task
 
 #: z-scores beyond this are cut off: functionals of odd clips have long tails.
@@ -50,6 +52,71 @@ STEPS = 8
 CHOICE_TASKS, KEPT = 40, 1 / 3
 
 
+class Combination(NamedTuple):
+    """One value for each of `Options`."""
+
+    own: float
+    shrinkage: float
+    prior: float
+    temperature: float
+    unlabelled: float
+    fixed: float
+
+
+def listed(value: object) -> object:
+    """One value stands for a list of it."""
+    return [value] if isinstance(value, int | float | str) else value
+
+
+#: The most combinations of options: a model file may come from anybody, and asks for them.
+COMBINATIONS = 1000
+
+Many = Field(min_length=1, max_length=20, strict=False)
+Shares = Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], BeforeValidator(listed), Many]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), Many]
+Offsets = Annotated[tuple[Annotated[Number, Field(ge=-100, le=100)], ...], BeforeValidator(listed), Many]
+
+
+class Options(Section):
+    """What is open; of all combinations of several values the best on the sources are averaged.
+
+    Attributes:
+        own: a, the support set's share of the covariance.
+        shrinkage: ρ, how far the covariance is drawn to its diagonal.
+        prior: k, the support clips that the sources' mean of a class is worth.
+        temperature: What log-likelihoods are multiplied by: many correlated features make them far too sure.
+        unlabelled: What an unlabelled query clip is worth, in support clips; 0 for an inductive classifier.
+        fixed: What is added to the fixed classes' logits.
+    """
+
+    own: Shares = (0.3,)
+    shrinkage: Shares = (0.5,)
+    prior: Rates = (10.0,)
+    temperature: Rates = (0.3,)
+    unlabelled: Shares = (0.3,)
+    fixed: Offsets = (0.0,)
+
+    @model_validator(mode="after")
+    def _countable(self) -> Options:
+        if (count := math.prod(len(getattr(self, name)) for name in Combination._fields)) > COMBINATIONS:
+            raise ValueError(f"{count} combinations of options are more than {COMBINATIONS}")
+        return self
+
+    def grid(self) -> list[Combination]:
+        """All combinations."""
+        return [Combination(*each) for each in product(*(getattr(self, name) for name in Combination._fields))]
+
+
+class GaussianSettings(config.Algorithm):
+    """Of `Gaussian`.
+
+    Attributes:
+        gaussian: Its options.
+    """
+
+    gaussian: Options | None = None
+
+
 @dataclass(frozen=True)
 class Moments:
     """Of the clips of one class in one domain: their mean ``(features,)`` and covariance ``(features, features)``."""
@@ -59,8 +126,8 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the sources say of a task's classes: ``(classes, features)``, ``(features, features)``, and which classes they have."""
+class Prior:
+    """Prior moments of a task's classes, of the sources: ``(classes, features)``, ``(features, features)``, and which they have."""
 
     means: np.ndarray
     covariance: np.ndarray
@@ -75,21 +142,20 @@ class Gaussian(Loopless):
         kept: The combinations of options whose answers are averaged, in the grid's order; all until there is a choice.
     """
 
-    reads = frozenset({"gaussian"})
-    fits = frozenset()
-
+    Settings = GaussianSettings
+    settings: GaussianSettings
     moments: dict[str, dict[str, Moments]]
 
-    def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
+    def __init__(self, model: nn.Module, settings: GaussianSettings, options: config.Engine | None = None) -> None:
         super().__init__(model, settings, options)
-        self.grid = (settings.gaussian or config.Gaussian()).grid()
+        self.grid = (settings.gaussian or Options()).grid()
         self.kept = self.grid
-        self._known: dict[tuple[tuple[str, ...], int, str], Known] = {}
+        self._priors: dict[tuple[tuple[str, ...], int, str], Prior] = {}
 
     def prepare(self, sources: Sources) -> None:
         """Takes every class's mean and covariance, domain by domain."""
         x, names, domains = clipped(sources.x), np.array(sources.emotions), np.array(sources.domains)
-        self.moments, self._known = {}, {}
+        self.moments, self._priors = {}, {}
         for domain in sorted(set(sources.domains)):
             here = self.moments[domain] = {}
             for name in sorted(set(names[domains == domain])):
@@ -121,7 +187,7 @@ class Gaussian(Loopless):
         hits = self.answers(task, self.grid, without=task.domain).argmax(axis=2) == true
         return (hits.mean(axis=1) + hits[:, true < task.ways].mean(axis=1)) / 2
 
-    def answers(self, task: Task, grid: Sequence[GaussianOptions], without: str = "") -> np.ndarray:
+    def answers(self, task: Task, grid: Sequence[Combination], without: str = "") -> np.ndarray:
         """Log-probabilities ``(options, queries, N+F)`` by each combination; one covariance serves several."""
         found = [Asked(self, task, *shared, without).logits(list(together))
                  for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage))]  # fmt: skip
@@ -136,14 +202,14 @@ class Gaussian(Loopless):
         logits = logsumexp(self.answers(task, self.kept), axis=0) - math.log(len(self.kept))
         return torch.from_numpy(logits).to(task.query_x.device, torch.float32)
 
-    def known(self, classes: tuple[str, ...], ways: int, without: str) -> Known:
+    def prior(self, classes: tuple[str, ...], ways: int, without: str) -> Prior:
         """What the sources, all or without one domain, say of some classes.
 
         Each source counts alike. The covariance is that within classes and sources, of the first classes: fixed ones, such as
         noise, are spread otherwise. Where the sources have none of them, it is of all that they have.
         """
         key = classes, ways, without
-        if key not in self._known:
+        if key not in self._priors:
             sources = [here for domain, here in self.moments.items() if domain != without]
             parts = [[here[name] for here in sources if name in here] for name in classes]
             spread = [part for found in parts[:ways] for part in found] or [
@@ -152,8 +218,8 @@ class Gaussian(Loopless):
             none = np.zeros_like(spread[0].mean)
             means = np.stack([np.mean([part.mean for part in found], axis=0) if found else none for found in parts])
             covariance = np.mean([part.covariance for part in spread], axis=0)
-            self._known[key] = Known(means, covariance, np.array([bool(found) for found in parts]))
-        return self._known[key]
+            self._priors[key] = Prior(means, covariance, np.array([bool(found) for found in parts]))
+        return self._priors[key]
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every moment under its JSON list of domain, class and kind, and the options that are kept."""
@@ -172,10 +238,10 @@ class Gaussian(Loopless):
         width = {part["mean"].size for part in found.values() if "mean" in part}
         whole = all(part.keys() == {"mean", "covariance"} and part["mean"].ndim == 1
                     and part["covariance"].shape == 2 * part["mean"].shape for part in found.values())  # fmt: skip
-        if len(width) != 1 or not whole or options.dim() != 2 or options.shape[1] != len(GaussianOptions._fields):
+        if len(width) != 1 or not whole or options.dim() != 2 or options.shape[1] != len(Combination._fields):
             raise ValueError("the moments and options of a Gaussian classifier are not whole")
-        self.kept = [GaussianOptions(*row) for row in options.tolist()]
-        self.moments, self._known = {}, {}
+        self.kept = [Combination(*row) for row in options.tolist()]
+        self.moments, self._priors = {}, {}
         for (domain, name), part in found.items():
             self.moments.setdefault(domain, {})[name] = Moments(**part)
 
@@ -198,7 +264,7 @@ class Asked:
         support, query = clipped(task.support_x), clipped(task.query_x)
         member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
         self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
-        known = learner.known(task.classes, task.ways, without)
+        known = learner.prior(task.classes, task.ways, without)
         means, sources, self.present = known.means, known.covariance, known.present[:, None]
         sums = member.T @ support
         seen = self.counts[:, 0] > 0
@@ -215,7 +281,7 @@ class Asked:
         self.products = vectors @ cho_solve(factor, vectors.T)
         self.queries = slice(len(vectors) - len(query), None)
 
-    def logits(self, grid: Sequence[GaussianOptions]) -> np.ndarray:
+    def logits(self, grid: Sequence[Combination]) -> np.ndarray:
         """``(options, queries, N+F)``: scaled log-likelihoods by each combination, up to what is the same for all classes."""
         prior, temperature, unlabelled, fixed = (
             np.array([getattr(options, name) for options in grid])[:, None, None]

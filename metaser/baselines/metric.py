@@ -26,7 +26,7 @@ class MetricLearner(Learner):
         width: Of the embedding.
     """
 
-    fits = frozenset({"pretraining"})
+    Settings = config.Pretrained
 
     def __init__(self, model: nn.Module, settings: config.Algorithm, options: config.Engine | None = None) -> None:
         self.width = linear_head(model, "a metric learner").in_features

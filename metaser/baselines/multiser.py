@@ -51,8 +51,9 @@ class MultiSER(Joint):
 
     def pretrain(self, x: torch.Tensor, y: torch.Tensor, classes: int, seed: int) -> int:
         """Trains the encoder; the network's own head stays as it was drawn."""
-        assert self.settings.pretraining is not None, "it is asked only then"
+        pretraining = self.settings.fit("pretraining")
+        assert pretraining is not None, "it is asked only then"
         with keeping_head(self.model):
             with seeded(seed):
                 tasks = OneAgainstRest(self.model, classes).to(x.device)
-            return fit(tasks, x, y, self.settings.pretraining, seed, objective=tasks.loss).best
+            return fit(tasks, x, y, pretraining, seed, objective=tasks.loss).best

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from metaser import config
 from metaser.algorithms.base import Loopless
 from metaser.tasks import Task
 
@@ -16,7 +17,7 @@ from metaser.tasks import Task
 class Speakers(Loopless):
     """Speaker → commonest label; see `Learner` for the arguments. The network is not used."""
 
-    fits = frozenset()
+    Settings = config.Algorithm
 
     def predict(self, task: Task) -> torch.Tensor:
         """Logarithms ``(queries, N)`` of how often each class is the speaker's, a clip of all speakers counting a little."""

@@ -9,15 +9,29 @@ what "supervised" means in the text of arXiv 2101.01356 (its authors' code train
 
 from __future__ import annotations
 
+from typing import Literal
+
 from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.inner import InnerSettings
 from metaser.algorithms.maml import FOMAML
 from metaser.engine import Group
+
+
+class SupervisedSettings(InnerSettings):
+    """Of supervised learning.
+
+    Attributes:
+        layers: What adapts when a task is tested.
+    """
+
+    layers: Literal["all", "head"] = "all"
 
 
 class Supervised(FOMAML):
     """Supervised learning; see `Learner` for the arguments."""
 
-    reads = FOMAML.reads | {"layers"}
+    Settings = SupervisedSettings
+    settings: SupervisedSettings
 
     def adapts(self, name: str) -> bool:
         """All parameters, or those of ``head``."""

@@ -29,7 +29,7 @@ class SVM(Loopless):
     """
 
     savable = False
-    fits = frozenset()
+    Settings = config.Algorithm
 
     penalty = 3.0
     #: Whether it trains on the sources' clips, too.

@@ -75,7 +75,7 @@ def adapt(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=0, help="Inner steps, where the model takes any.", show_default=False)
+        int | None, typer.Option(min=0, help="Inner steps, of a model that takes any.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from metaser.config.algorithm import Algorithm, Engine, Fit, Gaussian, GaussianOptions, Model
+from metaser.config.algorithm import Algorithm, Engine, Finetuned, Fit, Model, Pretrained
 from metaser.config.base import MOST, Count, Name, Number, Part, Rate, Section, Seed, distinct
 from metaser.config.data import Collection, CustomCorpus, Data, Features, Tasks
 from metaser.config.outer import Evaluation, Split, Training
 
 __all__ = [
-    "MOST", "Algorithm", "Collection", "Count", "CustomCorpus", "Data", "Engine", "Evaluation", "Experiment", "Features", "Fit",
-    "Gaussian", "GaussianOptions", "Model", "Name", "Number", "Rate", "Section", "Seed", "Split", "Tasks", "Training",
+    "MOST", "Algorithm", "Collection", "Count", "CustomCorpus", "Data", "Engine", "Evaluation", "Experiment", "Features",
+    "Finetuned", "Fit", "Model", "Name", "Number", "Pretrained", "Rate", "Section", "Seed", "Split", "Tasks", "Training",
 ]  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Experiment(Section):
     features: Features
     tasks: Tasks
     model: Model
-    algorithms: dict[Name, Algorithm] = Field(min_length=1)
+    algorithms: dict[Name, SerializeAsAny[Algorithm]] = Field(min_length=1)
     compare: tuple[Name, ...] = Field(default=(), strict=False)
     training: Training
     engine: Engine = Engine()

@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import product
-from math import prod
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from metaser.config.base import MOST, Count, Number, Rate, Section
 from metaser.config.data import Features
 
-#: The most inner steps, epochs of training on clips, and combinations of a Gaussian classifier's options: a model file may
-#: come from anybody, and asks for them.
-STEPS, EPOCHS, COMBINATIONS = 10_000, 10_000, 1000
+#: The most epochs of training on clips: a model file may come from anybody, and asks for them.
+EPOCHS = 10_000
 
 
 class Model(Section):
     """A network of `metaser.models`, by name."""
 
     name: str
-
-
-class GaussianOptions(NamedTuple):
-    """One value for each option of `Gaussian`."""
-
-    own: float
-    shrinkage: float
-    prior: float
-    temperature: float
-    unlabelled: float
-    fixed: float
-
-
-def listed(value: object) -> object:
-    """One value stands for a list of it."""
-    return [value] if isinstance(value, int | float | str) else value
-
-
-Many = Field(min_length=1, max_length=20, strict=False)
-Shares = Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], BeforeValidator(listed), Many]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), Many]
-Offsets = Annotated[tuple[Annotated[Number, Field(ge=-100, le=100)], ...], BeforeValidator(listed), Many]
-
-
-class Gaussian(Section):
-    """Options of `metaser.baselines.gaussian`; of all combinations of several values the best on the sources are averaged.
-
-    Attributes:
-        own: a, the support set's share of the covariance.
-        shrinkage: ρ, how far the covariance is drawn to its diagonal.
-        prior: k, the support clips that the sources' mean of a class is worth.
-        temperature: What log-likelihoods are multiplied by: many correlated features make them far too sure.
-        unlabelled: What an unlabelled query clip is worth, in support clips; 0 for an inductive classifier.
-        fixed: What is added to the fixed classes' logits.
-    """
-
-    own: Shares = (0.3,)
-    shrinkage: Shares = (0.5,)
-    prior: Rates = (10.0,)
-    temperature: Rates = (0.3,)
-    unlabelled: Shares = (0.3,)
-    fixed: Offsets = (0.0,)
-
-    @model_validator(mode="after")
-    def _countable(self) -> Gaussian:
-        if (count := prod(len(getattr(self, name)) for name in GaussianOptions._fields)) > COMBINATIONS:
-            raise ValueError(f"{count} combinations of options are more than {COMBINATIONS}")
-        return self
-
-    def grid(self) -> list[GaussianOptions]:
-        """All combinations."""
-        return [GaussianOptions(*each) for each in product(*(getattr(self, name) for name in GaussianOptions._fields))]
 
 
 class Fit(Section):
@@ -123,68 +68,58 @@ class Fit(Section):
 
 
 class Algorithm(Section):
-    """An algorithm of `metaser.algorithms` or `metaser.baselines`, by name, its inner loop, and what it does its own way.
+    """What every method can be told; each has a subclass beside its code (`metaser.algorithms.base.Learner.Settings`) with its own.
 
-    All algorithms of a run are tested on the same clips, whatever each makes of them.
+    All methods of a run are tested on the same clips, whatever each makes of them.
 
     Attributes:
-        inner_lr: α, the learning rate of the inner loop.
+        name: Of the method, or ``path/to/file.py:Class`` or ``module:Class`` of a user's own.
         outer_lr: β, the learning rate of the outer Adam; `Training.outer_lr` when not given.
-        steps: Inner steps in training.
-        test_steps: Inner steps when a task is tested; ``steps`` when not given, and with 0 it is asked as it was trained.
-        first_order: For the algorithms that leave it open (F-MAML): drop the second-order terms.
-        lambda_: Reg-MAML's λ, in units of α; ``lambda_ratio`` is λ/α. At most one of the two.
-        layers: What adapts when a task is tested, for the algorithms that leave it open (supervised learning).
-        statistics: Whose batch statistics a query set is normalised by: its own, which is transductive, or the support set's.
-        mask_fixed: F-MAML: the support loss is over the outputs of the support set's classes alone.
-        calibrate: F-MAML: what is added to the fixed classes' logits is chosen on training tasks, after training.
-        fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
-        order: `Tasks.order`, where its own differs.
-        task_classes: The sources' classes that its training tasks are of, where it is pre-trained on the others; when empty,
-            both are of all.
+        iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
         features: Its own recipe and normalisation.
         model: Its own network.
-        iterations: `Training.iterations`, where its own differ; with 0 it is tested untrained.
-        gaussian: Options of the Gaussian classifier.
-        pretraining: How the network is trained on the sources' clips, not on tasks, before the outer loop; where they have more
-            classes than it has outputs, with a last layer of its own, which is then dropped.
-        tuning: When a task is tested, a copy is trained so on its support set, instead of adapting in inner steps.
+        order: `Tasks.order`, where its own differs.
+        fixed_support: The fixed classes' ``Tasks.fixed_shots`` clips are in its support sets, as any class's are.
+        task_classes: The sources' classes that its training tasks are of, where it is pre-trained on the others; when empty,
+            both are of all.
         ensemble: So many networks, trained side by side from different initial weights; their probabilities are averaged.
     """
 
     name: str
-    inner_lr: Rate = 0.01
     outer_lr: Rate | None = None
-    steps: Annotated[int, Field(ge=1, le=STEPS)] = 1
-    test_steps: Annotated[int, Field(ge=0, le=STEPS)] | None = None
-    first_order: bool = True
-    lambda_: Number | None = None
-    lambda_ratio: Number | None = None
-    layers: Literal["all", "head"] = "all"
-    statistics: Literal["query", "support"] = "query"
-    mask_fixed: bool = False
-    calibrate: bool = False
-    fixed_support: bool = False
-    order: Literal["permuted", "fixed", "own"] | None = None
-    task_classes: tuple[str, ...] = Field(default=(), strict=False)
+    iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None
     features: Features | None = None
     model: Model | None = None
-    iterations: Annotated[int, Field(ge=0, le=MOST)] | None = None
-    gaussian: Gaussian | None = None
-    pretraining: Fit | None = None
-    tuning: Fit | None = None
+    order: Literal["permuted", "fixed", "own"] | None = None
+    fixed_support: bool = False
+    task_classes: tuple[str, ...] = Field(default=(), strict=False)
     ensemble: Annotated[int, Field(ge=1, le=100)] = 1
 
-    @model_validator(mode="after")
-    def _one_lambda(self) -> Algorithm:
-        if self.lambda_ is not None and self.lambda_ratio is not None:
-            raise ValueError("give lambda_ or lambda_ratio, not both")
-        return self
+    def fit(self, when: Literal["pretraining", "tuning"]) -> Fit | None:
+        """How its network is trained on clips then, if the method does that and is told to."""
+        found: Fit | None = getattr(self, when, None)
+        return found
 
-    @property
-    def testing(self) -> int:
-        """Inner steps when a task is tested."""
-        return self.steps if self.test_steps is None else self.test_steps
+
+class Pretrained(Algorithm):
+    """A method whose network may be trained on clips first.
+
+    Attributes:
+        pretraining: How, on the sources' clips, not on tasks, before the outer loop; where they have more classes than it has
+            outputs, with a last layer of its own, which is then dropped.
+    """
+
+    pretraining: Fit | None = None
+
+
+class Finetuned(Pretrained):
+    """A method whose network may be trained on a task's clips.
+
+    Attributes:
+        tuning: When a task is tested, a copy is trained so on its support set, instead of adapting in inner steps.
+    """
+
+    tuning: Fit | None = None
 
 
 class Engine(Section):

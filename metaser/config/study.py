@@ -7,16 +7,17 @@ key by key over the rest. Unknown keys are refused with the nearest right name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from metaser.config import Experiment, Section
+from metaser.config import Algorithm, Experiment, Section
 from metaser.runtime.errors import UserError, first_line, nearest, shown
 
 OVERLAYS = ("protocols", "variants", "synthetic")
@@ -47,18 +48,29 @@ class Loader(yaml.SafeLoader):
         return mapping
 
 
+class Methods(Protocol):
+    """What is known of methods; `metaser.training.methods` is."""
+
+    def fields(self, name: str) -> Collection[str]:
+        """What a method can be told."""
+
+    def settings(self, tree: Mapping[str, Any], place: str) -> Algorithm:
+        """A method's settings, checked."""
+
+
 class Study:
     """A ``config.yaml``: its base settings, and the overlays by name.
 
     Args:
         path: The file.
+        methods: Those that it may name.
 
     Raises:
         UserError: if the file cannot be read, is not YAML, or an overlay has an unknown key or a bad value.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, methods: Methods) -> None:
+        self.path, self.methods = path, methods
         tree = read_yaml(path)
         self.overlays: dict[str, dict[str, Any]] = {kind: tree.pop(kind, None) or {} for kind in OVERLAYS}
         self.base = tree
@@ -84,14 +96,33 @@ class Study:
             tree = merge(tree, self._fitting(self._overlay("protocols", protocol), tree))
         if synthetic:
             tree = merge(tree, self._shortened(variant))
-        for text in overrides:
-            tree = merge(tree, parse_override(text))
-        tree = merge(tree, {"variant": variant, "protocol": protocol})
-        tree = self._compared(tree)
+        changes = [parse_override(text) for text in overrides]
         try:
-            return Experiment.model_validate(tree)
+            grids = {
+                label: own for label, own in algorithms_of(tree).items() if isinstance(own, dict) and "grid" in own
+            }
+            rows = set(algorithms_of(expanded(tree, self.methods))) if grids else set[str]()
+            late = rows - set(algorithms_of(tree))  # they are there once the grids are written out
+            for change in changes:
+                tree = merge(tree, without(change, late))
+            tree = expanded(tree, self.methods)
+            for change in changes:
+                of_rows = {label: own for label, own in algorithms_of(change).items() if label in late}
+                tree = merge(tree, {"algorithms": of_rows}) if of_rows else tree
+            return self._checked(self._compared(merge(tree, {"variant": variant, "protocol": protocol})))
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def _checked(self, tree: dict[str, Any]) -> Experiment:
+        own = algorithms_of(tree)
+        for label, entry in own.items():
+            if not isinstance(entry, dict):
+                raise UserError(f"algorithms.{label}: must be a mapping, such as {{name: fomaml}}")
+        read = {label: self.methods.settings(entry, f"algorithms.{label}") for label, entry in own.items()}
+        try:
+            return Experiment.model_validate({**tree, "algorithms": read} if own else tree)
         except ValidationError as error:
-            raise UserError(f"{self.path}: {explain(error)}") from None
+            raise UserError(explain(error, Experiment)) from None
 
     def _compared(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The settings with the algorithms that ``compare`` names only, in its order."""
@@ -103,7 +134,7 @@ class Study:
             for label in labels if isinstance(labels, list) else ():
                 if not isinstance(label, str) or label not in known:
                     near = nearest(str(label), map(str, known))
-                    raise UserError(f"{self.path}: {key}: no algorithm {shown(label)}; {near}")
+                    raise UserError(f"{key}: no algorithm {shown(label)}; {near}")
         if not compared or not isinstance(compared, list):
             return tree
         return {**tree, "algorithms": {label: known[label] for label in compared}}
@@ -119,7 +150,7 @@ class Study:
         changed = overlay.get("algorithms")
         if not isinstance(changed, dict):
             return overlay
-        here, elsewhere = algorithms_of(tree), set().union(*map(algorithms_of, self.overlays["variants"].values()))
+        here, elsewhere = algorithms_of(tree), set[str]().union(*map(algorithms_of, self.overlays["variants"].values()))
         return {**overlay, "algorithms": {n: c for n, c in changed.items() if n in here or n not in elsewhere}}
 
     def _overlay(self, kind: str, name: str) -> dict[str, Any]:
@@ -131,10 +162,86 @@ class Study:
         return known[name]
 
 
-def algorithms_of(tree: object) -> set[str]:
-    """The algorithms' labels in settings that were not checked yet."""
+def algorithms_of(tree: object) -> dict[str, Any]:
+    """The algorithms by label, in settings that were not checked yet."""
     found = tree.get("algorithms") if isinstance(tree, dict) else None
-    return set(found) if isinstance(found, dict) else set()
+    return found if isinstance(found, dict) else {}
+
+
+def without(change: dict[str, Any], labels: Collection[str]) -> dict[str, Any]:
+    """A change without what it says of some algorithms."""
+    own = algorithms_of(change)
+    return (
+        {**change, "algorithms": {label: one for label, one in own.items() if label not in labels}} if own else change
+    )
+
+
+def expanded(tree: dict[str, Any], methods: Methods) -> dict[str, Any]:
+    """The settings with every algorithm written out: what it is ``like``, and each row of its ``grid``.
+
+    ``like: <label>`` takes over that entry's settings, so far as the method has a use for them. ``grid: {key: [values]}`` makes
+    an entry of every combination; the label says how they are called: ``"fomaml_{inner_lr}"``, and stands for all in ``compare``.
+
+    Raises:
+        UserError: naming the entry.
+    """
+    entries = algorithms_of(tree)
+    if not entries:
+        return tree
+    found: dict[str, Any] = {}
+    rows: dict[str, list[str]] = {}
+    for label in entries:
+        entry = resolved(label, entries, methods, ())
+        grid = entry.pop("grid", None) if isinstance(entry, dict) else None
+        if grid is None:
+            found[label] = entry
+            continue
+        rows[label] = []
+        if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+            raise UserError(f"algorithms.{label}.grid: must be a mapping of lists, such as {{inner_lr: [0.01, 0.1]}}")
+        for values in product(*grid.values()):
+            row = dict(zip(grid, values, strict=True))
+            try:
+                name = label.format(**row)
+            except (KeyError, ValueError, IndexError):
+                raise UserError(
+                    f"algorithms.{label}: has keys that its grid has not; it has {', '.join(grid)}"
+                ) from None
+            if name in found:
+                raise UserError(f"algorithms.{label}: names two rows {name}; name them by all that the grid changes, such as "
+                                f"{label}_{{{next(iter(grid))}}}")  # fmt: skip
+            found[name] = {**entry, **row}
+            rows[label].append(name)
+    compared = tree.get("compare")
+    if isinstance(compared, list):
+        tree = {**tree, "compare": [name for label in compared for name in rows.get(str(label), [label])]}
+    return {**tree, "algorithms": found}
+
+
+def resolved(label: str, entries: Mapping[str, Any], methods: Methods, before: tuple[str, ...]) -> Any:
+    """An entry with the settings of what it is like.
+
+    Raises:
+        UserError: if there is no such entry, or it is like itself.
+    """
+    entry = entries[label]
+    if not isinstance(entry, dict) or "like" not in entry:
+        return dict(entry) if isinstance(entry, dict) else entry
+    other, own = entry["like"], {key: value for key, value in entry.items() if key != "like"}
+    if not isinstance(other, str) or other not in entries:
+        raise UserError(
+            f"algorithms.{label}.like: no algorithm {shown(other)}; {nearest(str(other), map(str, entries))}"
+        )
+    if other in (*before, label):
+        raise UserError(f"algorithms.{label}.like: is like itself, by way of {', '.join((*before, label))}")
+    base = resolved(other, entries, methods, (*before, label))
+    if not isinstance(base, dict):
+        return own
+    name = own.get("name", base.get("name"))
+    if name != base.get("name") and isinstance(name, str):
+        known = methods.fields(name)
+        base = {key: value for key, value in base.items() if key in known or key == "grid"}
+    return merge(base, own)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -193,25 +300,31 @@ def parse_override(text: str) -> dict[str, Any]:
     return tree
 
 
-def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line: the key, what is wrong, what would be right."""
+def explain(error: ValidationError, model: type[Section], prefix: str = "") -> str:
+    """The first of pydantic's complaints as one line: the key, what is wrong, what would be right.
+
+    Args:
+        error: The complaints.
+        model: What was read.
+        prefix: The place of all of it.
+    """
     # Of a union's members (a corpus's name or a mapping) the one that came furthest is what the user meant.
     start = error.errors()[0]["loc"][:-1]
     first = max((e for e in error.errors() if e["loc"][: len(start)] == start), key=lambda e: len(e["loc"]))
     # A union reports the member it tried ('str', 'CustomCorpus') as part of the place; users know only their keys.
     place = [str(part) for part in first["loc"] if part not in ("str", "CustomCorpus")]
-    where = ".".join(place)[:200] or "settings"
+    where = ".".join([prefix, *place] if prefix else place)[:200] or "settings"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1]))}"
+        return f"unknown key {where}; {nearest(place[-1], known_keys(place[:-1], model))}"
     if first["type"] == "missing":
         return f"missing key {where}"
     reason = first["msg"].removeprefix("Value error, ")
     return f"{where}: {reason}, not {shown(first['input'])}" if first["type"] != "value_error" else f"{where}: {reason}"
 
 
-def known_keys(place: Sequence[str]) -> list[str]:
-    """The keys that `Experiment` knows at a place such as ``["training"]``."""
-    model: Any = Experiment
+def known_keys(place: Sequence[str], root: type[Section]) -> list[str]:
+    """The keys that settings know at a place such as ``["training"]``."""
+    model: Any = root
     for part in place:
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:  # inside a mapping or a list: the annotation below already named the model

@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 
 from metaser import images, models
-from metaser.algorithms.base import SHARED as COMMON
-from metaser.config import Algorithm, Experiment, Features
+from metaser.config import Experiment, Features
 from metaser.config.study import Study
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
@@ -41,7 +40,7 @@ from metaser.runtime.files import data_root
 from metaser.runtime.parallel import Workers, available_cores
 from metaser.runtime.progress import progress, say
 from metaser.runtime.ranks import Ranks
-from metaser.training.learners import LEARNERS, kind, source_digest
+from metaser.training import methods
 from metaser.training.profiling import profiled
 
 #: The recipe of images, which are taken as they are.
@@ -89,7 +88,7 @@ class Run:
         root: Path | None = None, options: RunOptions | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.options = experiment, options or RunOptions()
-        self.study = Study(experiment / "config.yaml")
+        self.study = Study(experiment / "config.yaml", methods)
         if self.study.variants and not variant:
             raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
         self.variant, self.overrides = variant, tuple(overrides)
@@ -287,7 +286,7 @@ class Run:
         settings["training"]["monitored"] = not monitored or trial.algorithm in monitored
         features = self.features(trial)
         tree = {**whole, "settings": settings, "targets": trial.targets, "features": {features.name: features.digest}}
-        own_code = source_digest(self.trials.of(trial).algorithms[trial.algorithm].name)
+        own_code = methods.source_digest(self.trials.of(trial).algorithms[trial.algorithm].name)
         return json.loads(json.dumps({**tree, "own_code": own_code} if own_code else tree))
 
     @cached_property
@@ -443,55 +442,32 @@ def grouped(jobs: Sequence[Job], trials: Trials) -> Iterator[list[Job]]:
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         trial = job.trial
-        shares = trials.of(trial).algorithms[trial.algorithm].pretraining
+        shares = trials.of(trial).algorithms[trial.algorithm].fit("pretraining")
         key = (trial.protocol, trial.source, trial.target, trial.seed, shares.model_dump_json()) if shares else trial
         groups.setdefault(key, []).append(job)
     yield from groups.values()
 
 
-def check_settings(label: str, algorithm: Algorithm) -> None:
-    """Refuses a setting of an algorithm that belongs to others, and one that lacks what it needs.
-
-    Raises:
-        UserError: naming the key, and whose it is.
-    """
-    chosen = kind(algorithm.name)
-    for key in sorted(algorithm.model_fields_set - COMMON - chosen.reads - chosen.fits):
-        if getattr(algorithm, key) == type(algorithm).model_fields[key].get_default():
-            continue  # nothing is asked for
-        owners = [name for name, one in LEARNERS.items() if key in one.reads | one.fits]
-        raise UserError(f"algorithms.{label}.{key}: {algorithm.name} has no use for it ({', '.join(owners)} "
-                        f"ha{'s' if len(owners) == 1 else 've'}); leave it out")  # fmt: skip
-    try:
-        chosen.check(algorithm)
-    except ValueError as error:
-        raise UserError(f"algorithms.{label}: {error}") from None
-
-
 def check_names(settings: Experiment) -> None:
-    """Refuses an unknown recipe, network or algorithm before any work is done.
+    """Refuses an unknown recipe or network before any work is done.
 
     Raises:
         UserError: with the nearest right name.
     """
     for label, algorithm in settings.algorithms.items():
-        own, place = settings.of(label), f"algorithms.{label}."
+        own = settings.of(label)
         if not settings.data.images:
             recipe(own.features.recipe, backend=own.features.backend)
         elif own.features != Features(recipe=PIXELS):
             raise UserError(f"features: images have none but {{recipe: {PIXELS}}}")
-        for key, name, registry in (
-            ("model.name" if algorithm.model is None else f"{place}model.name", own.model.name, list(models.MODELS)),
-            (f"{place}name", algorithm.name, list(LEARNERS)),
-        ):
-            if ":" in name:
-                kind(name)  # a user's own
-            elif name not in registry:
-                raise UserError(f"{key}: unknown name {name!r}; {nearest(name, registry)}")
-        check_settings(label, algorithm)
-        if own.tasks.order == "own" and not (algorithm.tuning and algorithm.tuning.head == "fresh"):
+        if own.model.name not in models.MODELS:
+            key = "model.name" if algorithm.model is None else f"algorithms.{label}.model.name"
+            raise UserError(f"{key}: unknown name {own.model.name!r}; {nearest(own.model.name, list(models.MODELS))}")
+        tuning = algorithm.fit("tuning")
+        if own.tasks.order == "own" and not (tuning and tuning.head == "fresh"):
             raise UserError(f"algorithms.{label}: with order: own the outputs are the sources' classes; to be asked about others "
                             "it needs tuning: {head: fresh}")  # fmt: skip
-        if algorithm.name == "fmaml" and (not settings.tasks.fixed or algorithm.fixed_support):
-            raise UserError(f"algorithms.{label}: F-MAML needs fixed classes, and keeps them out of the support set; set "
-                            "tasks.fixed, such as [silence], and no fixed_support")  # fmt: skip
+        if methods.kind(algorithm.name).keeps_fixed and not settings.tasks.fixed:
+            raise UserError(
+                f"algorithms.{label}: {algorithm.name} needs fixed classes; set tasks.fixed, such as [silence]"
+            )

@@ -24,6 +24,7 @@ from metaser.reporting.kept import Kept, name_of, title_of
 from metaser.runtime.errors import DivergedError, StoppedError, UnwritableError, UserError, first_line
 from metaser.runtime.files import write_text
 from metaser.runtime.parallel import Workers
+from metaser.training import methods
 
 #: What a disk says that cannot take more: no reason to try the next model.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -125,16 +126,19 @@ class Runner:
         """
         folder.mkdir(parents=True, exist_ok=True)
         packed, needed = {}, dict.fromkeys(self.trials.of(job.trial).features for job in jobs)
-        for number, settings in enumerate(needed):
-            features, file = self.features[settings], folder / f"{number}.safetensors"
+        for number, wanted in enumerate(needed):
+            features, file = self.features[wanted], folder / f"{number}.safetensors"
             tensors = {"x": features.x.contiguous(), "lengths": features.lengths.contiguous()}
             try:
                 save_file(tensors, file)
             except (SafetensorError, OSError) as error:
                 raise UnwritableError(f"cannot write {file} ({first_line(error)})") from None
-            packed[settings] = replace(features, x=torch.empty(0), lengths=torch.empty(0)), file.absolute()
+            packed[wanted] = replace(features, x=torch.empty(0), lengths=torch.empty(0)), file.absolute()
         trials = self.trials
-        return pickle.dumps(((trials.settings, trials.speech, trials.targets, trials.variant), packed,
+        settings = {
+            name: one.model_dump(mode="json") for name, one in trials.settings.items()
+        }  # its classes may be a user's
+        return pickle.dumps(((settings, trials.speech, trials.targets, trials.variant), packed,
                              Kept(self.kept.folder.absolute()), self.every, self.made))  # fmt: skip
 
     @classmethod
@@ -142,7 +146,9 @@ class Runner:
         """What `pack` packed, in another process."""
         trials, packed, kept, every, made = pickle.loads(data)
         features = {}
-        for settings, (stripped, file) in packed.items():
+        for wanted, (stripped, file) in packed.items():
             with safe_open(file, framework="pt") as tensors:  # maps the file: all processes share its pages
-                features[settings] = replace(stripped, x=tensors.get_tensor("x"), lengths=tensors.get_tensor("lengths"))
-        return cls(Trials(*trials), features, kept, every, made)
+                features[wanted] = replace(stripped, x=tensors.get_tensor("x"), lengths=tensors.get_tensor("lengths"))
+        settings, *rest = trials
+        read = {name: methods.experiment(tree) for name, tree in settings.items()}
+        return cls(Trials(read, *rest), features, kept, every, made)

@@ -19,7 +19,7 @@ from metaser.runtime.errors import DivergedError, UserError
 from metaser.runtime.parallel import Workers
 from metaser.runtime.sealed import digest
 from metaser.tasks import Sampler, SpeechTasks
-from metaser.training import learners, train
+from metaser.training import learners, methods, train
 from metaser.training.checkpoint import Checkpoints
 from metaser.training.evaluation import Scores, evaluate, mean_interval
 
@@ -175,7 +175,7 @@ class TrialRun:
             UserError: if the settings do not go together.
         """
         name = self.algorithm.name
-        if self.settings.training.iterations and issubclass(learners.kind(name), Loopless):
+        if self.settings.training.iterations and issubclass(methods.kind(name), Loopless):
             raise UserError(f"algorithms.{self.trial.algorithm}: {name} is not trained on tasks; set its iterations: 0")
         settings, (height, width) = self.settings, self.features.x.shape[1:]
         own = settings.tasks.order == "own"

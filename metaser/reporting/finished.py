@@ -16,6 +16,7 @@ from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
 from metaser.reporting.spreadsheet import unguarded
 from metaser.runtime.errors import UserError, first_line
 from metaser.runtime.files import write_text
+from metaser.training import methods
 
 #: The columns that are text, and those that are numbers, wherever they are; others hold what they hold.
 TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",
@@ -57,7 +58,7 @@ class Finished:
             raise UserError(f"{folder / 'summary.csv'}, row {row_of(twice)}: this number is there twice")
         try:
             facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            self.settings = {name: Experiment.model_validate_json(json.dumps(settings))
+            self.settings = {name: methods.experiment(settings)
                              for name, settings in facts["settings"].items()}  # fmt: skip
             self.kind: str = facts["data"]["kind"]
             self.collection: str = facts["data"]["collection"]

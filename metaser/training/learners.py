@@ -1,77 +1,21 @@
-"""Algorithms and baselines under one roof: by name, around a network or several."""
+"""Learners around a network, or around several; fine-tuned by inner steps, or by mini-batches."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
 from metaser import config
-from metaser.algorithms import ALGORITHMS
 from metaser.algorithms.base import Learner, MetaGradient, Sources
 from metaser.algorithms.fitting import fit, linear_head, seed_of
-from metaser.baselines import BASELINES
 from metaser.engine import Group
-from metaser.runtime.errors import UserError, first_line, nearest
 from metaser.tasks import Task
-
-LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
-
-
-def kind(name: str) -> type[Learner]:
-    """The class of that name: one of `LEARNERS`, or a user's own, as ``path/to/file.py:Class`` or ``module:Class``.
-
-    Raises:
-        UserError: if there is none, or it is no learner.
-    """
-    if ":" not in name:
-        if name not in LEARNERS:
-            raise UserError(f"unknown algorithm {name!r}; {nearest(name, LEARNERS)}")
-        return LEARNERS[name]
-    place, _, wanted = name.rpartition(":")
-    found = getattr(own_module(place), wanted, None)
-    if not (isinstance(found, type) and issubclass(found, Learner)):
-        raise UserError(f"{name}: {place} has no class {wanted} that is a metaser.algorithms.Learner")
-    return found
-
-
-@cache
-def own_module(place: str) -> ModuleType:
-    """A user's module, by its name or by its file's path.
-
-    Raises:
-        UserError: if it cannot be imported.
-    """
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, OSError) as error:
-        raise UserError(f"{place}: cannot be imported ({first_line(error)})") from None
-    return module
-
-
-def source_digest(name: str) -> str:
-    """SHA-256 of the file that a user's own class stands in; empty for `LEARNERS`."""
-    if name in LEARNERS:
-        return ""
-    file = inspect.getsourcefile(kind(name))
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+from metaser.training import methods
 
 
 def build(settings: config.Algorithm, models: Sequence[nn.Module], options: config.Engine | None = None) -> Learner:
@@ -80,10 +24,10 @@ def build(settings: config.Algorithm, models: Sequence[nn.Module], options: conf
     Raises:
         UserError: if there is no such algorithm, or it does not go with the engine's options.
     """
-    chosen = kind(settings.name)
+    chosen = methods.kind(settings.name)
     members = [chosen(model, settings, options) for model in models]
-    if settings.tuning:
-        members = [Tuned(member, settings.tuning) for member in members]
+    if tuning := settings.fit("tuning"):
+        members = [Tuned(member, tuning) for member in members]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 

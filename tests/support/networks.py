@@ -14,14 +14,16 @@ from metaser import algorithms, config, models
 from metaser.algorithms import Learner
 from metaser.algorithms.base import MetaGradient
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
+from metaser.training import methods
 from support.tasks import EMOTIONS, features_of, toy_task, utterances
 
 SHAPE = TaskShape(5, 3, 3, 3, ("neutral", "silence"), 3)
-ALGORITHM = config.Algorithm(name="fmaml", inner_lr=0.1, steps=2)
+ALGORITHM = methods.configured("fmaml", inner_lr=0.1, steps=2)
 
 
 def settings_of(name: str, **changes: object) -> config.Algorithm:
-    return config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, "steps": 2, **changes})
+    usual = {key: value for key, value in {"inner_lr": 0.05, "steps": 2}.items() if key in methods.fields(name)}
+    return methods.configured(name, **{**usual, **changes})
 
 
 def network(kind: str, task: Task) -> nn.Module:

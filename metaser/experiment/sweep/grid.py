@@ -17,6 +17,7 @@ from metaser.experiment.sweep.cell import Cell, as_json
 from metaser.experiment.sweep.settings import Sweep, experiment_folder
 from metaser.experiment.trials import JOIN, Trial
 from metaser.runtime.errors import UserError, nearest
+from metaser.training import methods
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def grid(sweep: Sweep, path: Path, folder: Path, root: Path | None = None) -> Gr
     common = (*sweep.set, *inline, *compared)
     cells: list[Cell] = []
     with naming(path):
-        study = Study(experiment / "config.yaml")
+        study = Study(experiment / "config.yaml", methods)
     for variant in sweep.variants or study.variants or [""]:
         with naming(path):
             check_labels(sweep, study, variant, common)

@@ -122,7 +122,7 @@ def explain(error: ValidationError) -> str:
         return f"{'.'.join(place)}: give a name, or one label with its settings, such as {{slow: {{inner_lr: 0.01}}}}"
     if first["type"] == "too_short":
         return f"{place[0]}: is empty, and so would be the grid; name one at least, or leave the key out for all"
-    return study.explain(error)
+    return study.explain(error, Sweep)
 
 
 def experiment_folder(sweep: Sweep, path: Path) -> Path:

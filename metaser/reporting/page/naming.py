@@ -16,6 +16,7 @@ from metaser.config.study import Study
 from metaser.reporting.finished import Finished
 from metaser.reporting.page.compare import is_share
 from metaser.reporting.tables import PAPER_COLUMNS, read_paper
+from metaser.training import methods
 
 TITLES = {"accuracy": "accuracy", "accuracy_emotions": "accuracy", "macro_f1": "macro-F1", "weighted_f1": "weighted F1",
           "uar": "UAR", "loss": "query loss, nats", "f1": "F1", "seconds_per_100_epochs": "seconds per 100 meta-iterations",
@@ -31,7 +32,7 @@ def known(home: Path) -> tuple[ModuleType | None, list[str], pd.DataFrame]:
     """
     if not (home / "run.py").is_file():
         return None, [], pd.DataFrame(columns=list(PAPER_COLUMNS))
-    return load(home), Study(home / "config.yaml").protocols, read_paper(home / "paper.csv")
+    return load(home), Study(home / "config.yaml", methods).protocols, read_paper(home / "paper.csv")
 
 
 def names(finished: Finished, module: ModuleType | None) -> Mapping[str, str]:
