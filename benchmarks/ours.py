@@ -26,13 +26,15 @@ def tasks(workload: Workload, seed: int) -> SpeechTasks:
     """The training stream of a workload."""
     import torch
 
+    from metaser.algorithms.fmaml import FixedClasses
     from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
 
     clips, queries = table(workload), workload.queries
     emotions = list(dict.fromkeys(clips["emotion"]))[: workload.classes]
     shape = TaskShape(workload.ways, workload.shots, queries, queries, workload.fixed, queries)
     sampler = EpisodeSampler(clips, [DOMAIN], emotions, shape, "train")
-    return SpeechTasks(torch.from_numpy(features(workload, seed)), list(clips["emotion"]), sampler, seed)
+    return SpeechTasks(torch.from_numpy(features(workload, seed)), list(clips["emotion"]), sampler, seed,
+                       task_transforms=[FixedClasses(workload.fixed)])  # fmt: skip
 
 
 def prepare(cell: Cell, workers: Workers | None = None) -> Callable[[], None]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import learn2learn
+import numpy as np
 import pytest
 import torch
 from torch.func import functional_call
@@ -13,10 +14,10 @@ from torch.nn import functional as F
 
 from metaser import algorithms, models
 from metaser.algorithms import Learner
-from metaser.algorithms.fmaml import FMAML
+from metaser.algorithms.fmaml import FMAML, FixedClasses
 from metaser.engine.layers import BatchNorm
 from metaser.runtime.parallel import Workers
-from metaser.tasks import Task
+from metaser.tasks import Episode, Task
 from support.networks import adapted, difference, flat, meta, network, query_loss, settings_of, task_for
 from support.tasks import toy_task
 
@@ -109,6 +110,20 @@ def test_fmaml_refuses_tasks_that_are_not_n_plus_f_way() -> None:
     for method in (partial(meta, learner), learner.predict):
         with pytest.raises(ValueError, match="support set"):
             method(spoilt)
+
+
+def test_fixed_classes_have_the_last_outputs_and_are_in_no_support_set() -> None:
+    """Wherever they stood when the episode was drawn."""
+    drawn = Episode(np.arange(6), np.array([0, 0, 1, 1, 2, 2]), np.arange(6, 9), np.array([0, 1, 2]), ("rest", "joy", "fear"), "aa")
+    plain, task = (FixedClasses(("hush", "rest"), in_support)(drawn) for in_support in (True, False))
+    for episode in (plain, task):
+        assert (episode.classes, episode.fixed) == (("joy", "fear", "hush", "rest"), 2)
+        assert episode.query_index.tolist() == [6, 7, 8]
+        assert episode.query_y.tolist() == [3, 0, 1]
+    assert plain.support_index.tolist() == [0, 1, 2, 3, 4, 5]
+    assert plain.support_y.tolist() == [3, 3, 0, 0, 1, 1]
+    assert task.support_index.tolist() == [2, 3, 4, 5]
+    assert task.support_y.tolist() == [0, 0, 1, 1]
 
 
 def learners() -> list[Learner]:

@@ -48,7 +48,7 @@ def test_algorithms_that_see_a_task_differently_see_the_same_clips(
     shape = shape_of(ways=ways, fixed=fixed, fixed_shots=fixed_shots, speakers=speakers, min_queries=1)
     plain, ordered, own, seven = (
         tasks_of(table, shape, seed, **more).task(1, 2)
-        for more in ({}, {"order": "fixed"}, {"order": "own"}, {"order": "fixed", "fixed_support": True})
+        for more in ({}, {"order": "fixed"}, {"order": "own"}, {"order": "fixed", "in_support": True})
     )
     for task in (plain, ordered, own, seven):
         for rows, labels in ((task.support_index, task.support_y), (task.query_index, task.query_y)):

@@ -102,7 +102,7 @@ def test_strict_tasks_share_no_speaker_between_support_and_query(strict: Run, ta
     table, samplers = strict.speech.table, strict.trials.samplers(Trial("strict", "fmaml", target, 0))
     for sampler in samplers.values():
         for seed in range(30):
-            episode = sampler.draw(np.random.default_rng(seed)).with_fixed_support()
+            episode = sampler.draw(np.random.default_rng(seed))
             support, query = (table.loc[rows] for rows in (episode.support_index, episode.query_index))
             assert not set(support["corpus"] + support["speaker"]) & set(query["corpus"] + query["speaker"])
             assert not set(support["group"]) & set(query["group"])

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from metaser import models
 from metaser.algorithms.base import Loopless, Sources
 from metaser.algorithms.fitting import hold_out
+from metaser.algorithms.fmaml import FixedClasses
 from metaser.baselines import Classical
 from metaser.config.study import Study
 from metaser.corpora.selection import Selection
@@ -54,7 +55,8 @@ def test_every_learner_learns_from_one_clip_per_class(name: str, speakers: str) 
     who = list(table["corpus"] + "/" + table["speaker"])
 
     def stream(kind: str) -> SpeechTasks:
-        return SpeechTasks(x, emotions, sampler, 0, kind, order="fixed", fixed_support=name != "fmaml", speakers=who)
+        transforms = [FixedClasses(fixed, in_support=name != "fmaml")]
+        return SpeechTasks(x, emotions, sampler, 0, kind, order="fixed", speakers=who, task_transforms=transforms)
 
     settings = methods.configured(
         name, **({"inner_lr": 0.05} if "inner_lr" in methods.fields(name) else {}), **MORE.get(name, {})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from metaser.runtime.errors import UserError
 from metaser.tasks import EpisodeSampler, TaskShape
-from metaser.tasks.sampler import held_out
+from metaser.tasks.clips import held_out
 from support.tasks import EMOTIONS, shape_of, tasks_of, utterances
 
 pytestmark = pytest.mark.quick

@@ -1,9 +1,11 @@
 """F-MAML, "Fixed-MAML" (Naman, Sinha, Mancini 2021, arXiv 2101.01356).
 
-MAML on N+F-way tasks: the F fixed classes (silence, neutral) are known for good, so they are asked in every query set and
-are in no support set, and they own the last F outputs in every task. The inner loop therefore never sees them; the
-outer loop alone teaches them. The paper describes second-order MAML, its authors' code computes the first-order
-gradient (`torch.autograd.grad` without ``create_graph``): `first_order` chooses.
+MAML on N+F-way tasks. Of a task's N classes, the emotions, the support set has K clips each, and which of the first N outputs
+they take changes from task to task. The F fixed classes (silence, neutral) are the same in every task, so there is nothing to
+adapt to: they are in every query set and in no support set, and always have the last F outputs. The inner loop therefore never
+sees them; the outer loop alone teaches them. `FixedClasses` makes such tasks, and is all that is F-MAML's own: its inner loop
+and its meta-gradient are MAML's. The paper describes second-order MAML, its authors' code computes the
+first-order gradient (`torch.autograd.grad` without ``create_graph``): `first_order` chooses.
 
 Two variants explain the method. The support loss as published pushes the fixed outputs down at every inner step, as no clip
 of theirs is there; with ``mask_fixed`` it is over the first N outputs alone. With ``calibrate`` one number is added to
@@ -14,7 +16,7 @@ masked ones, they are no longer level with the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import model_validator
@@ -24,10 +26,34 @@ from metaser.algorithms.base import MetaGradient
 from metaser.algorithms.inner import InnerSettings
 from metaser.algorithms.maml import MAML
 from metaser.engine import Group
-from metaser.tasks import Task
+from metaser.tasks import Episode, Task
 
 #: Tasks of the sources that the calibration is chosen on, and how far from 0 it may go.
 CALIBRATION_TASKS, FARTHEST = 40, 30.0
+
+
+@dataclass(frozen=True)
+class FixedClasses:
+    """Where fixed classes are computed: one of learn2learn's ``task_transforms``, which makes a drawn episode an N+F-way one.
+
+    The sampler draws clips of the fixed classes as it does of any other, for support and query sets.
+
+    Attributes:
+        names: The F fixed classes.
+        in_support: Their support clips stay, as any class's: plain N+F-way, for methods that F-MAML is compared with.
+    """
+
+    names: tuple[str, ...]
+    in_support: bool = False
+
+    def __call__(self, episode: Episode) -> Episode:
+        """The same query clips; fixed classes on outputs N … N+F−1, and not in the support set."""
+        adapted_to = tuple(name for name in episode.classes if name not in self.names)
+        episode = replace(episode.on_outputs((*adapted_to, *self.names)), fixed=len(self.names))
+        if self.in_support:
+            return episode
+        kept = episode.support_y < len(adapted_to)
+        return replace(episode, support_index=episode.support_index[kept], support_y=episode.support_y[kept])
 
 
 class FMAMLSettings(InnerSettings):

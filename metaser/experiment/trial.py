@@ -12,6 +12,7 @@ from typing import Any
 
 from metaser import models
 from metaser.algorithms.base import Learner, Loopless, Sources
+from metaser.algorithms.fmaml import FixedClasses
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet, normalise
 from metaser.reporting.results import KEYS
@@ -188,9 +189,10 @@ class TrialRun:
 
     def stream(self, name: str, sampler: Sampler) -> SpeechTasks:
         """Tasks as the algorithm sees them."""
+        fixed = FixedClasses(self.settings.tasks.fixed, in_support=self.algorithm.fixed_support)
         return SpeechTasks(self.features.x, list(self.features.table["emotion"]), sampler, self.trial.seed, name,
-                           order=self.settings.tasks.order, fixed_support=self.algorithm.fixed_support,
-                           by_support=self.by_support, speakers=self.speakers)  # fmt: skip
+                           order=self.settings.tasks.order, by_support=self.by_support, speakers=self.speakers,
+                           task_transforms=[fixed])  # fmt: skip
 
     @cached_property
     def speakers(self) -> list[str]:

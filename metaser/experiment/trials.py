@@ -10,7 +10,7 @@ from metaser.config import Experiment
 from metaser.corpora.selection import Selection
 from metaser.runtime.errors import UserError, nearest
 from metaser.tasks import EpisodeSampler, Sampler, SplitSampler, TaskShape
-from metaser.tasks.sampler import held_out
+from metaser.tasks.clips import held_out
 
 #: What joins several domains to one name; no domain's own name holds it.
 JOIN = "+"

@@ -8,7 +8,8 @@ from pathlib import Path
 from metaser.runtime.errors import UserError
 from metaser.runtime.files import data_root
 from metaser.tasks.dataset import SpeechTasks
-from metaser.tasks.sampler import EpisodeSampler, TaskShape
+from metaser.tasks.sampler import EpisodeSampler
+from metaser.tasks.shape import TaskShape
 from metaser.tasks.transforms import Transform
 
 

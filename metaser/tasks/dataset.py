@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from metaser.runtime.learn2learn import l2l
-from metaser.tasks.sampler import Episode, Sampler
+from metaser.tasks.sampler import Sampler
 from metaser.tasks.task import Task
-from metaser.tasks.transforms import Transform, transforms_of
+from metaser.tasks.transforms import Episode, OrderedOutputs, Transform
 
 #: Streams of tasks that must not repeat one another under one seed.
 STREAMS = {"train": 0, "monitor": 1, "test": 2, "choice": 3}
@@ -56,10 +55,9 @@ class SpeechTasks(l2l.data.TaskDataset):
         order: Which outputs the tasks' classes take (`metaser.config.Tasks`): as they were drawn (``permuted``), in the sampler's
             order of emotions (``fixed``), or each its ``own``; the clips are the same.
         by_support: Each coefficient is brought to mean 0 and variance 1 over the clips and frames of the task's support set.
-        fixed_support: The fixed classes' clips join the support sets (`metaser.tasks.sampler.TaskShape.fixed_shots`).
         speakers: Who speaks in each utterance.
-        task_transforms: More of learn2learn's ``task_transforms``: each gets a task's `Episode` and gives another one, after
-            those that the arguments above ask for (`metaser.tasks.transforms`).
+        task_transforms: As in learn2learn: each gets a task's `metaser.tasks.transforms.Episode` and gives another one, after
+            ``sampler.draw`` and what ``order`` asks for.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class SpeechTasks(l2l.data.TaskDataset):
         *,
         order: str = "permuted",
         by_support: bool = False,
-        fixed_support: bool = False,
         speakers: Sequence[str] = (),
         task_transforms: Sequence[Transform] = (),
     ) -> None:
@@ -82,8 +79,10 @@ class SpeechTasks(l2l.data.TaskDataset):
         by_label: dict[int, list[int]] = {}
         for row, label in numbers.items():
             by_label.setdefault(label, []).append(row)
-        transforms = [*transforms_of(sampler, order, fixed_support), *task_transforms]
-        super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), transforms, num_tasks)
+        self.changes: list[Transform] = [*task_transforms]
+        if order != "permuted":
+            self.changes.insert(0, OrderedOutputs(sampler.emotions, own=order == "own"))
+        super().__init__(l2l.data.MetaDataset(utterances, by_label, numbers), [sampler.draw, *self.changes], num_tasks)
         self.x, self.sampler, self.seed, self.stream = x, sampler, seed, stream
         self.by_support, self.speakers = by_support, speakers
         self._next = itertools.count()
@@ -101,10 +100,10 @@ class SpeechTasks(l2l.data.TaskDataset):
         return self._describe([self.seed, STREAMS[self.stream], iteration, index])
 
     def _describe(self, key: list[int]) -> Episode:
-        description: Any = np.random.default_rng(key)
-        for transform in self.task_transforms:
-            description = transform(description)
-        return description
+        episode = self.sampler.draw(np.random.default_rng(key))
+        for change in self.changes:
+            episode = change(episode)
+        return episode
 
     def get_task(self, task_description: Episode) -> Task:
         """Gathers an episode's clips."""

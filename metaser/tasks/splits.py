@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from metaser.runtime.errors import UserError
-from metaser.tasks.sampler import Clips, Episode, with_speakers
+from metaser.tasks.clips import Clips, with_speakers
+from metaser.tasks.transforms import Episode
 
 #: Random divisions of the speakers that are tried for one task.
 DIVISIONS = 50
@@ -50,15 +51,13 @@ class SplitSampler:
             who, what = (pd.factorize(here[column])[0] for column in ("speaker", "group"))
             places = {name: (here["emotion"] == name).to_numpy() for name in self.emotions}
             self.clips[domain] = {
-                name: Clips(here.index.to_numpy()[at], who[at], what[at]) for name, at in places.items()
+                name: Clips(domain, name, here.index.to_numpy()[at], who[at], what[at]) for name, at in places.items()
             }
             joined = components(who, what)
             self.groups[domain] = {name: joined[at] for name, at in places.items()}
-            for name, clips in self.clips[domain].items():
+            for clips in self.clips[domain].values():
                 if len(clips.rows) < 2:
-                    raise UserError(
-                        f"{domain}: class {name} has {len(clips.rows)} clips, too few to divide; leave it out"
-                    )
+                    raise UserError(f"{clips.title} has {len(clips.rows)} clips, too few to divide; leave it out")
             self._divide(domain, np.random.default_rng(0))
 
     def draw(self, rng: np.random.Generator) -> Episode:
@@ -70,7 +69,7 @@ class SplitSampler:
         domain = self.domains[rng.integers(len(self.domains))]
         rows, y, training, asked = self._divide(domain, rng)
         kept = np.sort(np.concatenate([self._part(training[y[training] == label], rng) for label in np.unique(y)]))
-        return Episode(rows[kept], y[kept], rows[asked], y[asked], self.emotions, 0, domain)
+        return Episode(rows[kept], y[kept], rows[asked], y[asked], self.emotions, domain)
 
     def _part(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`fraction` of a class's training clips, two at least."""

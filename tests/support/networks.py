@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from metaser import algorithms, config, models
 from metaser.algorithms import Learner
 from metaser.algorithms.base import MetaGradient
+from metaser.algorithms.fmaml import FixedClasses
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
 from metaser.training import methods
 from support.tasks import EMOTIONS, features_of, toy_task, utterances
@@ -80,7 +81,10 @@ def stream(part: str = "train", name: str = "train", seed: int = 0) -> SpeechTas
     table = utterances()
     domains = ["aa", "bb"] if part == "train" else ["cc"]
     sampler = EpisodeSampler(table, domains, EMOTIONS, SHAPE, part)
-    return SpeechTasks(features_of(table, shape=(8, 8)), list(table["emotion"]), sampler, seed, name)
+    fixed = FixedClasses(SHAPE.fixed)
+    return SpeechTasks(
+        features_of(table, shape=(8, 8)), list(table["emotion"]), sampler, seed, name, task_transforms=[fixed]
+    )
 
 
 def learner_of(seed: int = 0) -> Learner:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from metaser import algorithms, config, models
+from metaser.algorithms.fmaml import FixedClasses
 from metaser.runtime.parallel import Workers
 from metaser.runtime.ranks import Ranks
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
@@ -26,7 +27,8 @@ def main(out: Path) -> None:
         table, ratio = utterances(), {"lambda_ratio": 0.5} if name == "regmaml" else {}
         shape = TaskShape(5, 3, 3, 3, ("neutral", "silence") if name == "fmaml" else (), 3)
         sampler = EpisodeSampler(table, ["aa", "bb"], EMOTIONS, shape, "train")
-        tasks = SpeechTasks(features_of(table, shape=(8, 8)).double(), list(table["emotion"]), sampler, seed=3)
+        tasks = SpeechTasks(features_of(table, shape=(8, 8)).double(), list(table["emotion"]), sampler, seed=3,
+                            task_transforms=[FixedClasses(shape.fixed)])  # fmt: skip
         settings = config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, "steps": 2, **ratio})
         learner = algorithms.build(settings, models.build("fmaml-conv", (8, 8), 5 + len(shape.fixed), 0).double())
         losses: list[float] = []

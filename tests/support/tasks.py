@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metaser.algorithms.fmaml import FixedClasses
 from metaser.tasks import EpisodeSampler, SpeechTasks, Task, TaskShape
 
 EMOTIONS = ("fear", "disgust", "happiness", "anger", "sadness")
@@ -78,6 +79,9 @@ def shape_of(**changes: object) -> TaskShape:
     return TaskShape(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def tasks_of(table: pd.DataFrame, shape: TaskShape, seed: int = 0, part: str = "train", **more: object) -> SpeechTasks:
+def tasks_of(
+    table: pd.DataFrame, shape: TaskShape, seed: int = 0, part: str = "train", in_support: bool = False, **more: object
+) -> SpeechTasks:
     sampler = EpisodeSampler(table, ["aa", "bb"], EMOTIONS, shape, part)
-    return SpeechTasks(features_of(table), list(table["emotion"]), sampler, seed, **more)  # type: ignore[arg-type]
+    own = [FixedClasses(shape.fixed, in_support), *more.pop("task_transforms", [])]  # type: ignore[misc]
+    return SpeechTasks(features_of(table), list(table["emotion"]), sampler, seed, task_transforms=own, **more)  # type: ignore[arg-type]
