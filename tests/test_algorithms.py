@@ -114,7 +114,9 @@ def test_fmaml_refuses_tasks_that_are_not_n_plus_f_way() -> None:
 
 def test_fixed_classes_have_the_last_outputs_and_are_in_no_support_set() -> None:
     """Wherever they stood when the episode was drawn."""
-    drawn = Episode(np.arange(6), np.array([0, 0, 1, 1, 2, 2]), np.arange(6, 9), np.array([0, 1, 2]), ("rest", "joy", "fear"), "aa")
+    drawn = Episode(
+        np.arange(6), np.array([0, 0, 1, 1, 2, 2]), np.arange(6, 9), np.array([0, 1, 2]), ("rest", "joy", "fear"), "aa"
+    )
     plain, task = (FixedClasses(("hush", "rest"), in_support)(drawn) for in_support in (True, False))
     for episode in (plain, task):
         assert (episode.classes, episode.fixed) == (("joy", "fear", "hush", "rest"), 2)

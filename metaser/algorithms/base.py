@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from metaser import config, engine
 from metaser.algorithms.fitting import fit_once, keeping_head, linear_head, seed_of
-from metaser.engine import Clips, Group, Outcome
+from metaser.engine import Batch, Group, Outcome
 from metaser.models import seeded
 from metaser.runtime.errors import UserError
 from metaser.tasks import Task
@@ -175,10 +175,10 @@ class Loopless(Learner):
         raise UserError(f"{self.settings.name} is not trained on tasks; set its iterations: 0")
 
 
-def report(gradients: tuple[torch.Tensor, ...], outcome: Outcome, clips: Clips) -> MetaGradient:
+def report(gradients: tuple[torch.Tensor, ...], outcome: Outcome, batch: Batch) -> MetaGradient:
     """A meta-gradient with the losses and accuracies of an outcome."""
     losses = outcome.losses.detach().reshape(-1).tolist()
-    hits = (outcome.logits.detach().argmax(dim=-1) == clips.y).reshape(len(losses), -1)
+    hits = (outcome.logits.detach().argmax(dim=-1) == batch.y).reshape(len(losses), -1)
     return MetaGradient(gradients, losses, [count / hits.shape[1] for count in hits.sum(dim=1).tolist()])
 
 

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +70,7 @@ def fit(
         DivergedError: if the loss is no longer a finite number.
     """
     frozen = settings.layers == "dense" and hasattr(network, "represent") and not settings.augments
-    answer: Any = network.decide if frozen else network
+    answer: Callable[[torch.Tensor], torch.Tensor] = network.decide if frozen else network  # type: ignore[assignment]
     loss = objective or (lambda clips, labels, step: F.cross_entropy(answer(clips), labels))
     learned = trained(network, settings.layers)
     rng = torch.Generator().manual_seed(seed)
@@ -81,9 +80,8 @@ def fit(
     elif settings.head == "fresh":
         redraw(network, seed)
     if frozen:
-        represent: Any = network.represent
         with torch.no_grad():
-            x = represent(x)
+            x = network.represent(x)  # type: ignore[operator]
     optimiser = torch.optim.Adam(learned, lr=settings.base_lr)
     steps = len(batches(torch.as_tensor(kept), settings.batch))
     rates = torch.optim.lr_scheduler.CyclicLR(
@@ -160,7 +158,7 @@ def trained(network: nn.Module, layers: str) -> list[nn.Parameter]:
 
 def batches(order: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
     """Rows, so many at a time; a last one alone is left out, since batch normalisation needs two."""
-    return tuple(rows for rows in order.split(size) if len(rows) > 1 or len(order) == 1)
+    return tuple(rows for rows in torch.split(order, size) if len(rows) > 1 or len(order) == 1)
 
 
 def augmented(x: torch.Tensor, settings: config.Fit, rng: torch.Generator) -> torch.Tensor:
@@ -234,7 +232,7 @@ def set_prototypes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None
     with keeping_head(network), torch.no_grad():
         network.head = nn.Identity()
         embedded = network(x)
-        for label in y.unique():
+        for label in sorted(set(y.tolist())):
             prototype = embedded[y == label].mean(dim=0)
             head.weight[label] = 2 * prototype
             head.bias[label] = -prototype.square().sum()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import nn
 from metaser import config, engine
 from metaser.algorithms.base import Learner, MetaGradient, report
 from metaser.config import Rate
-from metaser.engine import Engine, Flat, Group, Outcome, TaskEngine
+from metaser.engine import Engine, Flat, Group, Outcome, TaskEngine, Weights
 from metaser.runtime.errors import UserError
 from metaser.tasks import Task
 
@@ -86,13 +86,14 @@ class InnerLoop(Learner):
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """θ, as learn2learn has it."""
-        return super(Learner, self).parameters(recurse)  # type: ignore[misc]
+        theta: Iterator[nn.Parameter] = super(Learner, self).parameters(recurse)  # type: ignore[misc]
+        return theta
 
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes the parameter of that name."""
         return True
 
-    def clone(self, *arguments: Any, **options: Any) -> Self:
+    def clone(self, *arguments: bool | None, **options: bool | None) -> Self:
         """learn2learn's ``clone()``, which takes the arguments; of this class, and adapting what `adapts` names."""
         source = self
         if not all(self.adapts(name) for name, _ in self.module.named_parameters()):
@@ -114,7 +115,7 @@ class InnerLoop(Learner):
         )  # as copy.copy, in a tenth of the time
         return other
 
-    def at(self, weights: Sequence[torch.Tensor]) -> Self:
+    def at(self, weights: Weights) -> Self:
         """The same learner at other weights."""
         assert isinstance(self.module, Flat)
         return self.around(self.module.at(weights))

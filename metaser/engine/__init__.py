@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.engine.base import Clips, Engine, Flat, Group, Outcome
+from metaser.engine.base import Batch, Engine, Flat, Group, Outcome, Weights
 from metaser.engine.lowrank import LowRankEngine
 from metaser.engine.plain import PlainEngine
 from metaser.engine.stacked import StackedEngine
 from metaser.engine.task import TaskEngine
 from metaser.runtime.errors import UserError
 
-__all__ = ["Clips", "Engine", "Flat", "Group", "LowRankEngine", "Outcome", "PlainEngine", "StackedEngine", "TaskEngine", "build",
-           "device"]  # fmt: skip
+__all__ = ["Batch", "Engine", "Flat", "Group", "LowRankEngine", "Outcome", "PlainEngine", "StackedEngine", "TaskEngine", "Weights",
+           "build", "device"]  # fmt: skip
 
 
 def device(options: config.Engine) -> torch.device:

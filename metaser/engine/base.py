@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,14 +20,19 @@ from metaser import config
 from metaser.engine.layers import Route, set_route
 from metaser.tasks import Task
 
+#: A network's weights, or what a gradient holds for them: one tensor per parameter, in the network's order and shapes (or with
+#: a leading dimension of tasks).
+Weights = Sequence[torch.Tensor]
+
 
 @dataclass(frozen=True)
-class Clips:
-    """Features and labels of a group's support or query sets, as its layout has them.
+class Batch:
+    """The support or query sets of a group's tasks, as its layout has them.
 
     Attributes:
-        x: The features.
-        y: The labels.
+        x: Features: ``(clips, coefficients, frames)`` of one task, ``(tasks, clips, coefficients, frames)`` stacked,
+            ``(clips, tasks, features)`` for layout ``low-rank``.
+        y: Labels: ``(clips,)``, or ``(tasks, clips)``.
         outputs: The loss is over the first so many outputs only; over all when not given.
     """
 
@@ -41,8 +46,8 @@ class Group:
     """Tasks of one shape that are worked on together."""
 
     tasks: tuple[Task, ...]
-    support: Clips
-    query: Clips
+    support: Batch
+    query: Batch
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Engine(ABC):
     def group(self, tasks: Sequence[Task]) -> Group:
         """Tasks of one shape as a group; here one task, as it is."""
         (task,) = tasks
-        return Group((task,), Clips(task.support_x, task.support_y), Clips(task.query_x, task.query_y))
+        return Group((task,), Batch(task.support_x, task.support_y), Batch(task.query_x, task.query_y))
 
     def begin(self, module: nn.Module, group: Group) -> nn.Module:
         """The module as a group's tasks find it, each with weights of its own; the same where a task goes alone."""
@@ -102,20 +107,20 @@ class Engine(ABC):
     def twice(self, module: nn.Module, wanted: bool) -> None:  # noqa: B027
         """Says whether the gradient of what ``module`` computes next is going to be differentiated through its layers."""
 
-    def outcome(self, logits: torch.Tensor, clips: Clips) -> Outcome:
-        """The loss of what the module said about the clips."""
-        logits = logits[:, : clips.outputs]
-        loss = F.cross_entropy(logits, clips.y)
+    def outcome(self, logits: torch.Tensor, batch: Batch) -> Outcome:
+        """The loss of what the module said about a batch."""
+        logits = logits[:, : batch.outputs]
+        loss = F.cross_entropy(logits, batch.y)
         return Outcome(loss, loss, logits)
 
     @contextmanager
-    def summing(self, learner: Adapting, total: Sequence[torch.Tensor]) -> Iterator[None]:
+    def summing(self, learner: Adapting, total: Weights) -> Iterator[None]:
         """Adds the gradients that an inner step in this block goes by to ``total``, one tensor per parameter."""
 
         def add(to: torch.Tensor, gradient: torch.Tensor) -> None:
             to += self.over_tasks(gradient)
 
-        handles = [weight.register_hook(partial(add, to))
+        handles = [weight.register_hook(partial(add, to))  # type: ignore[no-untyped-call]
                    for weight, to in zip(learner.module.parameters(), total, strict=True)]  # fmt: skip
         try:
             yield
@@ -149,14 +154,15 @@ class Network:
         self.recurrent = [module for module in self.module.modules() if isinstance(module, nn.RNNBase)]
         self.route: Route = "native"
 
-    def __call__(self, weights: Sequence[torch.Tensor], x: torch.Tensor, route: Route) -> torch.Tensor:
+    def __call__(self, weights: Weights, x: torch.Tensor, route: Route) -> torch.Tensor:
         """The network's answer at ``weights``, one per parameter and in their order."""
         if route != self.route:
             set_route(self.module, route)
             self.route = route
         try:
             self._fill(weights)
-            return self.module(x)
+            answer: torch.Tensor = self.module(x)
+            return answer
         finally:  # no graph is held beyond the call
             self._fill(self.own)
 
@@ -224,13 +230,14 @@ class Flat(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16):
             return self.networks.own()(self.weights(), x, route).float()
 
-    def at(self, weights: Sequence[torch.Tensor]) -> Flat:
+    def at(self, weights: Weights) -> Self:
         """The same function at other weights, one for each of its parameters."""
-        other = type(self).__new__(type(self))
+        kind = type(self)
+        other = kind.__new__(kind)
         other.__dict__.update(self.__dict__, _parameters=dict(zip(self._parameters, weights, strict=True)))
         return other
 
-    def part(self, chosen: Callable[[str], bool]) -> Flat:
+    def part(self, chosen: Callable[[str], bool]) -> Self:
         """See `Engine.part`."""
         other = copy.copy(self)
         own = dict(self._parameters)
@@ -251,8 +258,3 @@ class Flat(nn.Module):
                 continue
             with torch.no_grad():
                 parameter.copy_(given[name])
-
-
-def mean_losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """``(tasks,)``: the mean cross-entropy of each task, from ``(tasks, clips, outputs)`` and ``(tasks, clips)``."""
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)

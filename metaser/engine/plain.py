@@ -49,4 +49,5 @@ class Part(nn.Module):
         """The network's answer with this module's children in it."""
         shell = copy.copy(self.__dict__["whole"])
         shell.__dict__["_modules"] = {**shell._modules, **self._modules}
-        return shell(x)
+        answer: torch.Tensor = shell(x)
+        return answer

@@ -8,12 +8,14 @@ fused batch normalisation is not (a test shows both).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from metaser import config
-from metaser.engine.base import Clips, Flat, Group, Outcome, mean_losses
+from metaser.engine.base import Batch, Flat, Group, Outcome
 from metaser.engine.task import TaskEngine
 from metaser.tasks import Task
 
@@ -29,14 +31,16 @@ class Stacked(Flat):
 
     Attributes:
         tasks: How many; 0 for the network's own weights, and clips of no task in particular.
+        shared: Names of weights that stay without that dimension.
     """
 
     tasks = 0
+    shared: frozenset[str] = frozenset()
 
-    def begin(self, tasks: int) -> Stacked:
+    def begin(self, tasks: int) -> Self:
         """The start of so many tasks."""
-        other = self.at([weight.expand(tasks, *weight.shape) for weight in self.weights()])
-        assert isinstance(other, Stacked)
+        other = self.at([weight if name in self.shared else weight.expand(tasks, *weight.shape)
+                         for name, weight in zip(self.names, self.weights(), strict=True)])  # fmt: skip
         other.tasks = tasks
         return other
 
@@ -67,21 +71,25 @@ class StackedEngine(TaskEngine):
 
     def group(self, tasks: Sequence[Task]) -> Group:
         """The tasks, stacked."""
-        support = Clips(
-            torch.stack([task.support_x for task in tasks]), torch.stack([task.support_y for task in tasks])
-        )
-        query = Clips(torch.stack([task.query_x for task in tasks]), torch.stack([task.query_y for task in tasks]))
+        support = Batch(self.stack([task.support_x for task in tasks]), torch.stack([task.support_y for task in tasks]))
+        query = Batch(self.stack([task.query_x for task in tasks]), torch.stack([task.query_y for task in tasks]))
         return Group(tuple(tasks), support, query)
+
+    def stack(self, x: list[torch.Tensor]) -> torch.Tensor:
+        """Each task's features as the module takes them: ``(tasks, clips, coefficients, frames)``."""
+        return torch.stack(x)
 
     def begin(self, module: nn.Module, group: Group) -> nn.Module:
         """See `Engine.begin`."""
         assert isinstance(module, Stacked)
         return module.begin(len(group.tasks))
 
-    def outcome(self, logits: torch.Tensor, clips: Clips) -> Outcome:
-        """See `Engine.outcome`."""
-        logits = logits[..., : clips.outputs]
-        losses = mean_losses(logits, clips.y)
+    def outcome(self, logits: torch.Tensor, batch: Batch) -> Outcome:
+        """See `Engine.outcome`; logits are ``(tasks, clips, outputs)``."""
+        logits = logits[..., : batch.outputs]
+        losses = (
+            F.cross_entropy(logits.flatten(0, 1), batch.y.flatten(), reduction="none").view(batch.y.shape).mean(dim=1)
+        )
         return Outcome(losses.sum(), losses, logits)
 
     def over_tasks(self, gradient: torch.Tensor) -> torch.Tensor:

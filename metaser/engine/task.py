@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from metaser import config
-from metaser.engine.base import Engine, Flat, Group
+from metaser.engine.base import Engine, Flat, Group, Weights
 from metaser.engine.layers import BatchNorm
 
 #: The step of a central difference, as a share of the weights' norm; near the cube root of float32's and float64's ε.
@@ -50,9 +50,7 @@ class TaskEngine(Engine):
 
 
 def hessian_product(
-    loss: Callable[[Sequence[torch.Tensor]], torch.Tensor],
-    weights: Sequence[torch.Tensor],
-    direction: Sequence[torch.Tensor],
+    loss: Callable[[Weights], torch.Tensor], weights: Weights, direction: Weights
 ) -> tuple[torch.Tensor, ...]:
     """A loss's Hessian at ``weights`` times ``direction``, by central differences of two gradients.
 

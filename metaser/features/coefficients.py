@@ -89,7 +89,7 @@ def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
     power = audio.spectrogram(
         waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode=recipe.padding
     )
-    bands = filters @ power
+    bands: torch.Tensor = filters @ power
     if recipe.log == "db":
         bands = audio.amplitude_to_DB(bands, multiplier=10.0, amin=1e-10, db_multiplier=0.0, top_db=80.0)
     else:

@@ -107,7 +107,7 @@ def network(recipe: Encoder) -> nn.Module:
     """
     path = weights(recipe)
     try:
-        model = getattr(torchaudio.pipelines, recipe.bundle).get_model(
+        model: nn.Module = getattr(torchaudio.pipelines, recipe.bundle).get_model(
             dl_kwargs={"model_dir": str(path.parent), "weights_only": True, "progress": False}
         )
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:

@@ -220,7 +220,8 @@ def correlations(tracks: np.ndarray) -> np.ndarray:
     centred = tracks - tracks.mean(axis=1, keepdims=True)
     length = np.sqrt(np.square(centred).sum(axis=1))
     unit = centred / np.where(length > 1e-9, length, np.inf)[:, None]
-    return (unit @ unit.T)[np.triu_indices(len(tracks), 1)]
+    found: np.ndarray = unit @ unit.T
+    return found[np.triu_indices(len(tracks), 1)]
 
 
 def contour(energy: np.ndarray, strength: np.ndarray, voiced: np.ndarray) -> np.ndarray:

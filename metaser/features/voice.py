@@ -51,7 +51,8 @@ def pitch(waveform: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.nda
 
 def autocorrelation(stretches: np.ndarray, size: int, lags: int) -> np.ndarray:
     """``(..., lags)`` of ``(..., samples)``, by Fourier transforms of ``size``, at least samples + lags - 1."""
-    return scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(stretches, size))), size)[..., :lags]
+    found: np.ndarray = scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(stretches, size))), size)
+    return found[..., :lags]
 
 
 def blocks(count: int) -> Iterator[slice]:

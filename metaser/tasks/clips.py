@@ -105,4 +105,5 @@ def among(codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """For each code, whether it is one of ``wanted``; small sets are compared outright, which spares most of the time."""
     if len(codes) * len(wanted) > OUTRIGHT:
         return np.isin(codes, wanted)
-    return (codes[:, None] == wanted).any(axis=1)
+    found: np.ndarray = (codes[:, None] == wanted).any(axis=1)
+    return found

@@ -18,7 +18,7 @@ from metaser.tasks.transforms import Episode, OrderedOutputs, Transform
 STREAMS = {"train": 0, "monitor": 1, "test": 2, "choice": 3}
 
 
-class Utterances(Dataset):
+class Utterances(Dataset[tuple[torch.Tensor, int]]):
     """The cached features as a dataset of (features, class number).
 
     Args:
@@ -89,7 +89,8 @@ class SpeechTasks(l2l.data.TaskDataset):
 
     def task(self, iteration: int, index: int) -> Task:
         """The task of a meta-iteration at a place in its meta-batch."""
-        return self.batch(iteration, [index])[0]
+        task: Task = self.batch(iteration, [index])[0]
+        return task
 
     def batch(self, iteration: int, places: Sequence[int]) -> MetaBatch:
         """The tasks of a meta-iteration at some places of its meta-batch: all drawn, and gathered one by one when asked for."""
@@ -136,7 +137,8 @@ class SpeechTasks(l2l.data.TaskDataset):
 
     def __getitem__(self, i: int) -> Task:
         if self.num_tasks == -1:
-            return super().__getitem__(i)
+            task: Task = super().__getitem__(i)
+            return task
         if not 0 <= i < self.num_tasks:
             raise IndexError(f"task {i} of {self.num_tasks}")
         return self.task(0, i)

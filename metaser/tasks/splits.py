@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +109,7 @@ def by_class(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def by_group(
-    y: np.ndarray, share: float, groups: Sequence[Any] | np.ndarray, seed: int
+    y: np.ndarray, share: float, groups: Sequence[str] | np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Random divisions that keep groups whole: about that share set apart, of each class as far as the groups allow."""
     from sklearn.model_selection import StratifiedGroupKFold
@@ -130,4 +129,5 @@ def components(who: np.ndarray, what: np.ndarray) -> np.ndarray:
     speakers = who.max(initial=-1) + 1
     nodes = speakers + what.max(initial=-1) + 1
     links = coo_array((np.ones(len(who)), (who, speakers + what)), shape=(nodes, nodes))
-    return connected_components(links, directed=False)[1][who]
+    numbers: np.ndarray = connected_components(links, directed=False)[1][who]
+    return numbers

@@ -40,23 +40,26 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(clips, channels, height, width)`` → ``(clips, filters, height', width')``."""
         if self.route == "twice":
-            return Convolution.apply(x, self.weight, self.bias, list(self.stride), list(self.padding))
+            geometry = list(self.stride), list(self.padding)
+            y: torch.Tensor = Convolution.apply(x, self.weight, self.bias, *geometry)  # type: ignore[no-untyped-call]
+            return y
         return super().forward(x)
 
 
 def forward(x: torch.Tensor, w: torch.Tensor, b: Optional, stride: list[int], padding: list[int]) -> torch.Tensor:
     """C(x, w) + b."""
-    return torch.ops.aten.convolution(x, w, b, stride, padding, [1, 1], False, [0, 0], 1)
+    y: torch.Tensor = torch.ops.aten.convolution(x, w, b, stride, padding, [1, 1], False, [0, 0], 1)
+    return y
 
 
 def backward(
     g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, stride: list[int], padding: list[int], wanted: list[bool]
 ) -> list[torch.Tensor]:
     """The derivatives of ⟨g, C(x, w) + b⟩ with respect to x, w and b, where wanted."""
-    ones, none = [1, 1], [0, 0]
-    return torch.ops.aten.convolution_backward(
-        g, x, w, [w.shape[0]], stride, padding, ones, False, none, 1, wanted
-    )  # fmt: skip
+    found: list[torch.Tensor] = torch.ops.aten.convolution_backward(
+        g, x, w, [w.shape[0]], stride, padding, [1, 1], False, [0, 0], 1, wanted
+    )
+    return found
 
 
 class Convolution(Function):
@@ -72,7 +75,7 @@ class Convolution(Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple[Optional, ...]:
         x, w = ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], True, ctx.biased]
-        return *ConvolutionBackward.apply(g, x, w, *ctx.geometry, wanted), None, None
+        return *ConvolutionBackward.apply(g, x, w, *ctx.geometry, wanted), None, None  # type: ignore[no-untyped-call]
 
 
 class ConvolutionBackward(Function):

@@ -50,7 +50,8 @@ class BatchNorm(nn.Module):
 def normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, twice: bool) -> torch.Tensor:
     """Normalised ``x`` ``(clips, channels, …)``, by the kernel, or differentiable twice."""
     if twice:
-        return Normalisation.apply(x, weight, bias, eps)
+        y: torch.Tensor = Normalisation.apply(x, weight, bias, eps)  # type: ignore[no-untyped-call]
+        return y
     return torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)[0]
 
 
@@ -81,7 +82,7 @@ class Normalisation(Function):
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return *NormalisationBackward.apply(g, *ctx.saved_tensors, ctx.eps), None
+        return *NormalisationBackward.apply(g, *ctx.saved_tensors, ctx.eps), None  # type: ignore[no-untyped-call]
 
 
 class NormalisationBackward(Function):
@@ -121,4 +122,8 @@ def kernel(
     g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, r: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """γ r (g − ḡ − x̂ mean(g x̂)), Σ g x̂ and Σ g, in one fused pass."""
-    return torch.ops.aten.native_batch_norm_backward(g, x, weight, None, None, mean, r, True, eps, [True, True, True])
+    everything = [True, True, True]
+    found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.ops.aten.native_batch_norm_backward(
+        g, x, weight, None, None, mean, r, True, eps, everything
+    )
+    return found

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,8 +41,9 @@ class LSTM(nn.LSTM):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(clips, frames, features)`` → the last layer's states ``(clips, frames, hidden)``."""
         if self.route == "native":
-            return nn.LSTM.forward(self, x)[0]
-        layer = plain if self.route == "plain" else Layer.apply
+            states: torch.Tensor = nn.LSTM.forward(self, x)[0]
+            return states
+        layer: Callable[..., torch.Tensor] = plain if self.route == "plain" else Layer.apply
         x = x.transpose(0, 1)
         for index in range(self.num_layers):
             w, u, b, b_too = (getattr(self, f"{name}_l{index}") for name in PARAMETERS)
@@ -65,14 +67,14 @@ def plain(x: torch.Tensor, w: torch.Tensor, u: torch.Tensor, b: torch.Tensor) ->
 
 
 @functools.cache
-def _compiled() -> Any:
+def _compiled() -> dict[str, Callable[..., Any]]:
     """The loops of `metaser.engine.layers.loops`, compiled: no interpreter lock is held and no Python runs inside them."""
     with _compiling, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return {name: torch.jit.script(getattr(loops, name)) for name in loops.NAMES}
 
 
-def compiled(name: str) -> Any:
+def compiled(name: str) -> Callable[..., Any]:
     """One of the loops, compiled when it is first asked for."""
     return _compiled()[name]
 
@@ -85,7 +87,8 @@ def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     if not loops.fused(x):
         return F.linear(x, w)
     flat = x.reshape(-1, x.shape[-1])
-    return torch.ops.mkldnn._linear_pointwise(flat, w, None, "none", [], "").view(*x.shape[:-1], -1)
+    y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(flat, w, None, "none", [], "")
+    return y.view(*x.shape[:-1], -1)
 
 
 class Layer(Function):
@@ -94,13 +97,16 @@ class Layer(Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, u: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         gates = product(x, w).add_(b)
+        h: torch.Tensor
         h, c = compiled("forward")(gates, u)
         ctx.save_for_backward(x, w, u, b, gates, torch.cat([x, h[:-1]], dim=2), c, *factors(gates, c))
         return h[1:]
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return LayerBackward.apply(g, *ctx.saved_tensors, ctx.needs_input_grad[0])
+        found: tuple[torch.Tensor | None, ...]
+        found = LayerBackward.apply(g, *ctx.saved_tensors, ctx.needs_input_grad[0])  # type: ignore[no-untyped-call]
+        return found
 
 
 def factors(gates: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
