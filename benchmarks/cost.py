@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.measure import WARM_UP, keys, prepare
 from benchmarks.process import Pool, Process
-from benchmarks.workloads import METHODS, Cell, Workload
+from benchmarks.workloads import METHODS, Case, Workload
 from metaser.reporting.results import KEYS
 
 #: The columns of ``cost.csv``: medians over rounds; ``speedup_low`` and ``speedup_high`` are its smallest and largest round.
@@ -53,13 +53,13 @@ def pairs(workloads: Sequence[str], algorithms: Sequence[str]) -> list[tuple[str
             for algorithm in algorithms if algorithm in ALGORITHMS]  # fmt: skip
 
 
-def points(workload: Workload, algorithm: str, sweep: Sweep) -> list[tuple[str, Cell]]:
+def points(workload: Workload, algorithm: str, sweep: Sweep) -> list[tuple[str, Case]]:
     """(what is varied, cell) for every point of a workload and an algorithm."""
     method, base = METHODS[algorithm], replace(workload, meta_batch=sweep.base_tasks)
     return [
-        *(("tasks", Cell(replace(workload, meta_batch=value), method)) for value in sweep.tasks),
-        *(("shots", Cell(replace(base, shots=value), method)) for value in sweep.shots),
-        *(("inner steps", Cell(base, replace(method, steps=value))) for value in sweep.steps),
+        *(("tasks", Case(replace(workload, meta_batch=value), method)) for value in sweep.tasks),
+        *(("shots", Case(replace(base, shots=value), method)) for value in sweep.shots),
+        *(("inner steps", Case(base, replace(method, steps=value))) for value in sweep.steps),
     ]
 
 
@@ -103,7 +103,7 @@ def point(running: dict[str, Process], sweep: Sweep) -> list[dict[str, float]]:
     return rounds
 
 
-def row(varied: str, cell: Cell, rounds: list[dict[str, float]]) -> dict[str, Any]:
+def row(varied: str, cell: Case, rounds: list[dict[str, float]]) -> dict[str, Any]:
     """A row of ``cost.csv``."""
     speedups = [seconds["learn2learn"] / seconds["metaser"] for seconds in rounds]
     return {**keys(cell), "varied": varied, "tasks": cell.workload.meta_batch, "inner_steps": cell.method.steps,

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import reference
 from benchmarks.process import Pool, Process
-from benchmarks.workloads import DOMAIN, Cell, Method
+from benchmarks.workloads import DOMAIN, Case, Method
 from metaser.reporting.results import KEYS
 
 #: What ``rounds.csv`` says of every turn; ``place`` is its place in the round, seconds are of all its iterations.
@@ -40,14 +40,14 @@ def contenders(method: Method) -> list[str]:
     return ["learn2learn", *(["reference"] if method.algorithm in reference.ALGORITHMS else []), "metaser"]
 
 
-def keys(cell: Cell) -> dict[str, Any]:
+def keys(cell: Case) -> dict[str, Any]:
     """The columns `metaser.reporting.results.KEYS` of a cell."""
     return {"experiment": "bench", "variant": cell.workload.name, "algorithm": cell.method.name, "protocol": "bench",
             "data": DOMAIN, "source": "", "target": "", "shots": cell.workload.shots}  # fmt: skip
 
 
 def measure(
-    cell: Cell, operations: int, pool: Pool, peak: Process, rounds: int, turn_s: float, tick: Callable[[], None]
+    cell: Case, operations: int, pool: Pool, peak: Process, rounds: int, turn_s: float, tick: Callable[[], None]
 ) -> Measured:
     """Times a cell.
 
@@ -85,7 +85,7 @@ def measure(
     return Measured(rows, memory, began, threads)
 
 
-def prepare(running: dict[str, Process], cell: Cell) -> dict[str, dict[str, Any]]:
+def prepare(running: dict[str, Process], cell: Case) -> dict[str, dict[str, Any]]:
     """Tells all processes at once to prepare a cell; their answers by name."""
     for process in running.values():
         process.send(prepare=asdict(cell))

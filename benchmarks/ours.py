@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from benchmarks.workloads import DOMAIN, LAMBDA_RATIO, OUTER_LR, Cell, Workload, features, table
+from benchmarks.workloads import DOMAIN, LAMBDA_RATIO, OUTER_LR, Case, Workload, features, table
 from metaser.runtime import allocator
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def tasks(workload: Workload, seed: int) -> SpeechTasks:
                        task_transforms=[FixedClasses(workload.fixed)])  # fmt: skip
 
 
-def prepare(cell: Cell, workers: Workers | None = None) -> Callable[[], None]:
+def prepare(cell: Case, workers: Workers | None = None) -> Callable[[], None]:
     """One meta-iteration of a cell, as a function; on a thread per core unless ``workers`` says otherwise."""
     import torch
 

@@ -17,13 +17,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import networks
-from benchmarks.workloads import OUTER_LR, Cell, Workload, features, table
+from benchmarks.workloads import OUTER_LR, Case, Workload, features, table
 
 #: The algorithms that it takes no derivative through an inner loop for.
 ALGORITHMS = ("fomaml", "reptile")
 
 
-class Clips(Dataset):
+class StoredClips(Dataset):
     """The clips of one set of a task.
 
     Args:
@@ -49,7 +49,7 @@ class Loop:
         cell: What to train.
     """
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Case) -> None:
         random.seed(cell.seed)
         self.workload, self.method = cell.workload, cell.method
         self.table: pd.DataFrame = table(cell.workload)
@@ -74,7 +74,7 @@ class Loop:
 
     def loader(self, paths: list[str], labels: list[int]) -> DataLoader:
         """All clips of a set as one batch, in random order."""
-        return DataLoader(Clips(self.store, paths, labels), batch_size=len(paths), shuffle=True)
+        return DataLoader(StoredClips(self.store, paths, labels), batch_size=len(paths), shuffle=True)
 
     def __call__(self) -> None:
         """One meta-iteration."""
@@ -96,17 +96,17 @@ class Loop:
                 inner.step()
             if self.method.algorithm == "reptile":
                 pairs = zip(self.network.parameters(), clone.parameters(), strict=True)
-                slopes = [(start.data - end.data) / self.workload.inner_lr for start, end in pairs]
+                gradients = [(start.data - end.data) / self.workload.inner_lr for start, end in pairs]
             else:
                 query_x, query_y = next(iter(query))
                 inner.zero_grad()
                 self.loss(clone(query_x), query_y).backward()
-                slopes = [parameter.grad.data for parameter in clone.parameters() if parameter.grad is not None]
-            for parameter, slope in zip(self.network.parameters(), slopes, strict=True):
-                part = slope / self.workload.meta_batch
+                gradients = [parameter.grad.data for parameter in clone.parameters() if parameter.grad is not None]
+            for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+                part = gradient / self.workload.meta_batch
                 parameter.grad = part if parameter.grad is None else parameter.grad + part
 
 
-def prepare(cell: Cell) -> Callable[[], None]:
+def prepare(cell: Case) -> Callable[[], None]:
     """One meta-iteration of a cell, as a function."""
     return Loop(cell)

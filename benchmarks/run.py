@@ -15,7 +15,7 @@ from benchmarks import cost, flops, plots, report
 from benchmarks.measure import ROUNDS, measure
 from benchmarks.process import REMOVED, Pool, Process
 from benchmarks.summary import summarise
-from benchmarks.workloads import METHODS, WORKLOADS, Cell, Workload, choose, quick
+from benchmarks.workloads import METHODS, WORKLOADS, Case, Workload, choose, quick
 from metaser.reporting import results
 from metaser.reporting.folder import ResultsFolder
 from metaser.runtime.errors import UserError
@@ -75,7 +75,7 @@ class Bench:
         self, workloads: dict[str, Workload], methods: Sequence[str], rounds: int, tiny: bool, sweep: bool
     ) -> None:
         self.workloads, self.rounds, self.tiny = workloads, rounds, tiny
-        self.cells = [Cell(workload, METHODS[name]) for workload in workloads.values() for name in methods]
+        self.cells = [Case(workload, METHODS[name]) for workload in workloads.values() for name in methods]
         self.turn_s = QUICK_TURN_S if tiny else TURN_S
         self.sweep = cost.QUICK if tiny else cost.Sweep()
         self.swept = cost.pairs(list(workloads), methods) if sweep else []

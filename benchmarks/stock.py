@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from benchmarks import networks
-from benchmarks.workloads import LAMBDA_RATIO, OUTER_LR, Cell, Method, Workload, features
+from benchmarks.workloads import LAMBDA_RATIO, OUTER_LR, Case, Method, Workload, features
 from metaser.runtime.learn2learn import l2l
 
 #: As in learn2learn's examples: tasks are drawn from this many, each of them chosen when it is first met.
@@ -29,7 +29,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 Task = Callable[..., tuple[float, float]]
 
 
-class Clips(TensorDataset):
+class LabelledClips(TensorDataset):
     """(features, label) per clip, the label as a plain number."""
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:  # type: ignore[override]
@@ -48,11 +48,11 @@ class Tasks:
         self.workload = workload
         cut = workload.classes * workload.clips
         labels = torch.arange(workload.classes).repeat_interleave(workload.clips)
-        self.tasks = taskset(Clips(x[:cut], labels), workload.ways, workload.shots + workload.queries)
+        self.tasks = taskset(LabelledClips(x[:cut], labels), workload.ways, workload.shots + workload.queries)
         self.fixed = None
         if workload.fixed:  # their labels are the last outputs, and need no mapping
             outputs = torch.arange(workload.ways, workload.outputs).repeat_interleave(workload.clips)
-            self.fixed = taskset(Clips(x[cut:], outputs), len(workload.fixed), workload.queries, remap=False)
+            self.fixed = taskset(LabelledClips(x[cut:], outputs), len(workload.fixed), workload.queries, remap=False)
 
     def __call__(self) -> Batch:
         """Support and query set of a task, divided by a mask over the clips as in learn2learn's examples."""
@@ -67,7 +67,7 @@ class Tasks:
         return data[adaptation], labels[adaptation], query_x, query_y
 
 
-def taskset(dataset: Clips, ways: int, clips: int, remap: bool = True) -> Any:
+def taskset(dataset: LabelledClips, ways: int, clips: int, remap: bool = True) -> Any:
     """A `learn2learn.data.TaskDataset` of ``ways`` classes with ``clips`` clips each, clustered by class."""
     meta = l2l.data.MetaDataset(dataset)
     transforms = [l2l.data.transforms.NWays(meta, ways), l2l.data.transforms.KShots(meta, clips),
@@ -172,7 +172,7 @@ def accuracy(predictions: torch.Tensor, targets: torch.Tensor) -> float:
     return ((predictions.argmax(dim=1) == targets).sum().float() / targets.size(0)).item()
 
 
-def prepare(cell: Cell) -> Callable[[], None]:
+def prepare(cell: Case) -> Callable[[], None]:
     """One meta-iteration of a cell, as a function."""
     random.seed(cell.seed)
     workload = cell.workload

@@ -21,12 +21,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from benchmarks import ours
-from benchmarks.workloads import Cell
+from benchmarks.workloads import Case
 
 MODULES = {"metaser": "benchmarks.ours", "learn2learn": "benchmarks.stock", "reference": "benchmarks.reference",
            "peak": "benchmarks.peak"}  # fmt: skip
 
-CELLS = TypeAdapter(Cell)
+CELLS = TypeAdapter(Case)
 
 PR_SET_PDEATHSIG = 1
 

@@ -80,7 +80,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """A workload under a method: what one contender is told to prepare."""
 
     workload: Workload

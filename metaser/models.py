@@ -139,7 +139,7 @@ class StatisticsPooling(nn.Module):
     def represent(self, x: torch.Tensor) -> torch.Tensor:
         """The statistics ``(clips, 128)``: all means, then all deviations."""
         variance, mean = torch.var_mean(self.body(x), dim=2, correction=0)
-        return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)  # the root of 0 has no slope
+        return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)  # the root has no derivative at 0
 
     def decide(self, statistics: torch.Tensor) -> torch.Tensor:
         """Logits of these."""
@@ -241,7 +241,7 @@ class MNISTCNN(nn.Module):
 
     3×3 convolutions of 32, 64, 128 and 192 filters and a 5×5 one of 256, zero-padded, each scaled and followed by ReLU,
     with 2×2 max-pooling after all but the fourth; then one linear layer. The scale is what the tutorial's batch
-    normalisation did: created anew at every call and in inference mode, it divided by √1.001.
+    normalisation did: created at every call and in inference mode, it divided by √1.001.
 
     Args:
         input_shape: ``(height, width)``.

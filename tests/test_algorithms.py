@@ -41,9 +41,9 @@ def test_maml_is_the_derivative_of_the_adapted_loss_by_finite_differences() -> N
         direction = torch.randn(len(gradient), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         step = 1e-4
         # Fourth-order central difference: truncation and rounding are both near 1e-12 here.
-        slope = (8 * (loss_at(direction, step) - loss_at(direction, -step))
+        derivative = (8 * (loss_at(direction, step) - loss_at(direction, -step))
                  - (loss_at(direction, 2 * step) - loss_at(direction, -2 * step))) / (12 * step)  # fmt: skip
-        assert float(gradient @ direction) == pytest.approx(slope, rel=1e-8)
+        assert float(gradient @ direction) == pytest.approx(derivative, rel=1e-8)
 
 
 @pytest.mark.parametrize("kind", ["tanh", "fc", "conv", "lstm"])

@@ -96,8 +96,8 @@ def test_fine_tuning_is_gradient_descent_on_those_layers(layers: str) -> None:
     for _ in range(7):
         loss = F.cross_entropy(functional_call(net, weights, task.support_x), task.support_y)
         chosen = [name for name in weights if layers == "all" or name.startswith("head")]
-        slopes = torch.autograd.grad(loss, [weights[name] for name in chosen])
-        weights = {**weights, **{name: weights[name] - 0.05 * s for name, s in zip(chosen, slopes, strict=True)}}
+        gradients = torch.autograd.grad(loss, [weights[name] for name in chosen])
+        weights = {**weights, **{name: weights[name] - 0.05 * one for name, one in zip(chosen, gradients, strict=True)}}
     right = functional_call(net, weights, task.query_x)
     assert difference(learner_of("supervised", net, test_steps=7, layers=layers).predict(task), right) < 1e-12
 

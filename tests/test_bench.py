@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import cost, flops, networks, ours, reference, run, stock
 from benchmarks.measure import ROUNDS
 from benchmarks.summary import median_interval, summarise
-from benchmarks.workloads import METHODS, WORKLOADS, Cell, Method, features, quick
+from benchmarks.workloads import METHODS, WORKLOADS, Case, Method, features, quick
 from metaser import models
 from metaser.reporting.finished import read_results
 from metaser.reporting.results import KEYS, SUMMARY
@@ -40,7 +40,7 @@ SMALL = {name: quick(workload) for name, workload in WORKLOADS.items()}
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_contenders_train_on_tasks_of_the_same_shape(name: str) -> None:
     workload = SMALL[name]
-    cell = Cell(workload, METHODS["fomaml"])
+    cell = Case(workload, METHODS["fomaml"])
     task = ours.tasks(workload, seed=0).task(1, 0)
     loop = reference.Loop(cell)
     for batch in (
@@ -132,10 +132,10 @@ def definition(network: nn.Module, batch: stock.Batch, algorithm: str, steps: in
 
     end = start
     for _ in range(steps):
-        slopes = torch.autograd.grad(loss(end, support_x, support_y), list(end.values()), create_graph=True)
+        gradients = torch.autograd.grad(loss(end, support_x, support_y), list(end.values()), create_graph=True)
         frozen = "features." if algorithm == "anil" else "none"
-        end = {name: p if name.startswith(frozen) else p - rates[name] * slope
-               for (name, p), slope in zip(end.items(), slopes, strict=True)}  # fmt: skip
+        end = {name: p if name.startswith(frozen) else p - rates[name] * one
+               for (name, p), one in zip(end.items(), gradients, strict=True)}  # fmt: skip
     outer = loss(end, query_x, query_y)
     if algorithm == "reptile":
         return [(start[name] - end[name]) / lr for name in start]
@@ -170,7 +170,7 @@ def test_learn2learns_loop_computes_the_algorithm(algorithm: str, steps: int) ->
 
 @pytest.mark.parametrize("algorithm", reference.ALGORITHMS)
 def test_the_references_loop_computes_the_algorithm(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = Cell(replace(SMALL["lstm"], inner_lr=0.3), Method("m", algorithm, 3))
+    cell = Case(replace(SMALL["lstm"], inner_lr=0.3), Method("m", algorithm, 3))
     loop, draw = reference.Loop(cell), iter(batches())
     loop.network = Tiny()
     monkeypatch.setattr(loop, "loaders", lambda _: (lambda b: ([b[:2]], [b[2:]]))(next(draw)))
@@ -182,7 +182,7 @@ def test_the_references_loop_computes_the_algorithm(algorithm: str, monkeypatch:
 @pytest.mark.parametrize("name", ["omniglot-cnn", "lstm"])
 def test_stock_learn2learn_gives_every_weight_and_rate_a_gradient(name: str, algorithm: str) -> None:
     """Its MetaSGD leaves its own OmniglotCNN as it was when the network is taken as it comes."""
-    loop = stock.prepare(Cell(SMALL[name], METHODS[algorithm]))
+    loop = stock.prepare(Case(SMALL[name], METHODS[algorithm]))
     loop()
     assert all(parameter.grad is not None for parameter in loop.parameters)  # type: ignore[attr-defined]
 

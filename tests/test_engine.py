@@ -65,11 +65,11 @@ def product(
     wanted = [*parameters, x]
     y = function(x)
     weights = torch.linspace(-1, 1, y.numel(), dtype=x.dtype).view_as(y)
-    slopes = torch.autograd.grad((weights * y.tanh() + y.square()).sum(), wanted, create_graph=True)
+    gradients = torch.autograd.grad((weights * y.tanh() + y.square()).sum(), wanted, create_graph=True)
     generator = torch.Generator().manual_seed(0)
     directions = [torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in wanted]
-    along = sum((s * d).sum() for s, d in zip(slopes, directions, strict=True))
-    return [*(s.detach() for s in slopes), *torch.autograd.grad(along, wanted)]
+    along = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    return [*(g.detach() for g in gradients), *torch.autograd.grad(along, wanted)]
 
 
 def pairs() -> list[tuple[str, nn.Module, nn.Module, torch.Tensor]]:
@@ -167,8 +167,8 @@ def test_the_gradient_of_a_vmapped_inner_loop_is_wrong_with_the_fused_normalisat
 
     def gradient(net: nn.Module) -> torch.Tensor:
         def task(weights: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            slopes = torch.func.grad(lambda w: loss(net, w, 0, x, y))(weights)
-            return loss(net, {name: w - 0.1 * slopes[name] for name, w in weights.items()}, 1, x, y)
+            gradients = torch.func.grad(lambda w: loss(net, w, 0, x, y))(weights)
+            return loss(net, {name: w - 0.1 * gradients[name] for name, w in weights.items()}, 1, x, y)
 
         def total(weights: dict[str, torch.Tensor]) -> torch.Tensor:
             return torch.vmap(task, in_dims=(None, 1, 1))(weights, x, y).sum()
@@ -234,9 +234,9 @@ def objective(algorithm: str, learner: Learner, task: Task) -> Callable[[list[to
         path = [weights]
         for _ in range(steps):
             leaves = [w.detach().requires_grad_() for w in path[-1]]
-            slopes = torch.autograd.grad(loss(leaves, task.support_x, task.support_y), leaves)
-            moved = [w - r * s if algorithm != "anil" or name.startswith("head.") else w
-                     for name, w, r, s in zip(names, leaves, rates, slopes, strict=True)]  # fmt: skip
+            gradients = torch.autograd.grad(loss(leaves, task.support_x, task.support_y), leaves)
+            moved = [w - r * g if algorithm != "anil" or name.startswith("head.") else w
+                     for name, w, r, g in zip(names, leaves, rates, gradients, strict=True)]  # fmt: skip
             path.append([w.detach() for w in moved])
         return path
 
@@ -273,7 +273,7 @@ def without_kinks(net: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("algorithm", EXACT)
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_meta_gradient_is_a_slope_by_finite_differences(name: str, algorithm: str) -> None:
+def test_every_meta_gradient_is_the_derivative_by_finite_differences(name: str, algorithm: str) -> None:
     net, (task,) = net_for(name), tasks_for(name, 1)
     if not name.endswith("fc"):  # those few hold still, and only ReLUs go the low-rank way
         net = without_kinks(net)
@@ -285,13 +285,13 @@ def test_every_meta_gradient_is_a_slope_by_finite_differences(name: str, algorit
         pieces = direction.split([w.numel() for w in start])
         return value([w + step * d.view_as(w) for w, d in zip(start, pieces, strict=True)])
 
-    # Along the gradient itself the slope is largest, and rounding matters least.
+    # Along the gradient itself the derivative is largest, and rounding matters least.
     direction = gradient / gradient.norm()
     step = 1e-6 if name.endswith("fc") else 3e-4 / float(gradient.norm())
-    slope = (
+    derivative = (
         8 * (at(direction, step) - at(direction, -step)) - (at(direction, 2 * step) - at(direction, -2 * step))
     ) / (12 * step)
-    assert float(gradient.norm()) == pytest.approx(slope, rel=1e-8)
+    assert float(gradient.norm()) == pytest.approx(derivative, rel=1e-8)
 
 
 # --- threads, options ---

@@ -11,7 +11,7 @@ import torch
 from scipy.special import log_softmax
 
 from metaser import models
-from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.base import NonMetaLearner, Sources
 from metaser.algorithms.fitting import hold_out
 from metaser.algorithms.fmaml import FixedClasses
 from metaser.baselines import Classical
@@ -67,7 +67,7 @@ def test_every_learner_learns_from_one_clip_per_class(name: str, speakers: str) 
     learner.prepare(
         Sources(x[rows], [emotions[row] for row in rows], list(table.loc[rows, "domain"]), (*EMOTIONS, *fixed))
     )
-    if not isinstance(learner, Loopless | learners.Tuned):
+    if not isinstance(learner, NonMetaLearner | learners.Tuned):
         group = learner.engine.group([stream("train").task(0, 0)])
         found = learner.meta_gradient(group)
         assert np.isfinite(found.losses).all()

@@ -28,17 +28,17 @@ def by_autograd(a: float, b: float, support: Point, query: Point, gamma: float) 
 
     (step,) = torch.autograd.grad(loss(start, support), start, create_graph=True)
     after = start - gamma * step
-    (slope,) = torch.autograd.grad(after, start, retain_graph=True)
+    (derivative,) = torch.autograd.grad(after, start, retain_graph=True)
     (gradient,) = torch.autograd.grad(loss(after, query), start)
-    return slope.item(), gradient.item()
+    return derivative.item(), gradient.item()
 
 
 @given(numbers, numbers, points, points, rates)
 def test_the_corrected_equations_are_the_derivatives(
     a: float, b: float, support: Point, query: Point, gamma: float
 ) -> None:
-    slope, gradient = by_autograd(a, b, support, query, gamma)
-    assert regression.slope(a, b, support, gamma) == pytest.approx(slope, abs=1e-12)
+    derivative, gradient = by_autograd(a, b, support, query, gamma)
+    assert regression.derivative(a, b, support, gamma) == pytest.approx(derivative, abs=1e-12)
     assert regression.meta_gradient(a, b, support, query, gamma) == pytest.approx(gradient, abs=1e-12)
     step = 1e-6
     up, down = (regression.loss(a, regression.adapted(a, b + d, support, gamma), query) for d in (step, -step))
@@ -53,21 +53,21 @@ def test_the_printed_ones_are_not() -> None:
     assert regression.printed_gradient(0.3, -0.7, support, query, 0.5) == pytest.approx(0.294049, abs=5e-7), (
         "the wrong sign"
     )
-    assert regression.slope(0.3, -0.7, support, 0.1) == pytest.approx(0.9994899, abs=5e-8)
-    assert regression.printed_slope(0.3, -0.7, support, 0.1) == pytest.approx(0.9984831, abs=5e-8)
+    assert regression.derivative(0.3, -0.7, support, 0.1) == pytest.approx(0.9994899, abs=5e-8)
+    assert regression.printed_derivative(0.3, -0.7, support, 0.1) == pytest.approx(0.9984831, abs=5e-8)
 
 
 @given(numbers, numbers, points, points)
 def test_a_step_along_the_corrected_gradient_lessens_the_query_loss(
     a: float, b: float, support: Point, query: Point
 ) -> None:
-    slope = regression.meta_gradient(a, b, support, query, 0.5)
-    assume(abs(slope) > 1e-3)
+    direction = regression.meta_gradient(a, b, support, query, 0.5)
+    assume(abs(direction) > 1e-3)
 
     def after(b: float) -> float:
         return regression.loss(a, regression.adapted(a, b, support, 0.5), query)
 
-    assert after(b - 1e-3 * slope) < after(b)
+    assert after(b - 1e-3 * direction) < after(b)
 
 
 def test_learning_by_it_converges_to_where_the_gradients_cancel() -> None:

@@ -262,8 +262,8 @@ def test_statistics_pooling_is_of_all_frames_and_hears_no_order_beyond_its_reach
     gradients = torch.autograd.grad(network(x).square().sum(), list(network.parameters()))
     assert all(gradient.isfinite().all() for gradient in gradients)
     silent = torch.zeros(1, 5, 40, requires_grad=True)
-    (slope,) = torch.autograd.grad(network(silent).sum(), silent)
-    assert slope.isfinite().all(), "also where nothing varies"
+    (gradient,) = torch.autograd.grad(network(silent).sum(), silent)
+    assert gradient.isfinite().all(), "also where nothing varies"
 
 
 # --- MetaSER's baselines ---

@@ -148,10 +148,10 @@ def test_a_positive_lambda_rewards_aligned_gradients() -> None:
     outer = torch.autograd.grad(query_loss(net, task, start), weights, create_graph=True)
     # The half of ∇(G₀·G₁) that Reg-MAML sees: H₁G₀.
     seen = flat(torch.autograd.grad(outer, weights, grad_outputs=[g.detach() for g in inner]))
-    slopes = [
+    climbs = [
         float(-gradient("regmaml", net, task, steps=1, inner_lr=1e-4, lambda_=lam) @ seen) for lam in (0.0, 0.1, 0.5)
     ]
-    assert slopes[0] < slopes[1] < slopes[2]
+    assert climbs[0] < climbs[1] < climbs[2]
 
 
 def test_both_lambdas_at_once_are_refused() -> None:
@@ -170,8 +170,8 @@ def test_anil_is_maml_whose_inner_loop_changes_the_head_alone(kind: str) -> None
     weights = dict(start)
     for _ in range(3):
         head = {name: w for name, w in weights.items() if name.startswith("head.")}
-        slopes = torch.autograd.grad(support_loss(net, task, weights), list(head.values()), create_graph=True)
-        weights |= {name: w - LR * g for (name, w), g in zip(head.items(), slopes, strict=True)}
+        gradients = torch.autograd.grad(support_loss(net, task, weights), list(head.values()), create_graph=True)
+        weights |= {name: w - LR * g for (name, w), g in zip(head.items(), gradients, strict=True)}
     wanted = flat(torch.autograd.grad(query_loss(net, task, weights), list(start.values())))
     assert difference(gradient("anil", net, task, steps=3), wanted) < 1e-12
     assert difference(gradient("maml", net, task, steps=3), wanted) > 1e-4
@@ -197,8 +197,8 @@ def test_meta_sgd_is_its_definition_and_stock_learn2learn(kind: str) -> None:
     rates = {name: torch.full_like(w, LR).requires_grad_() for name, w in start.items()}
     weights = dict(start)
     for _ in range(2):
-        slopes = torch.autograd.grad(support_loss(net, task, weights), list(weights.values()), create_graph=True)
-        weights = {name: w - rates[name] * g for (name, w), g in zip(weights.items(), slopes, strict=True)}
+        gradients = torch.autograd.grad(support_loss(net, task, weights), list(weights.values()), create_graph=True)
+        weights = {name: w - rates[name] * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
     wanted = torch.autograd.grad(query_loss(net, task, weights), [*start.values(), *rates.values()])
     assert difference(gradient("metasgd", net, task), flat(wanted)) < 1e-12
 
@@ -211,16 +211,16 @@ def test_meta_sgd_is_its_definition_and_stock_learn2learn(kind: str) -> None:
     assert difference(gradient("metasgd", net, task), theirs) < 1e-12
 
 
-def test_the_slope_of_meta_sgds_rates_after_one_step_has_a_closed_form() -> None:
+def test_the_gradient_of_meta_sgds_rates_after_one_step_has_a_closed_form() -> None:
     """φ = θ − α∘g, and g does not depend on α: dL_Q/dα = −∇L_Q(φ)∘g."""
     task = task_for("tanh")
     net = network("tanh", task)
     start = start_of(net)
-    slopes = flat(torch.autograd.grad(support_loss(net, task, start), list(start.values())))
+    inner = flat(torch.autograd.grad(support_loss(net, task, start), list(start.values())))
     end = {name: w.detach().requires_grad_() for name, w in adapted(net, task, start, lr=LR, steps=1).items()}
     outer = flat(torch.autograd.grad(query_loss(net, task, end), list(end.values())))
     both = gradient("metasgd", net, task, steps=1)
-    assert difference(both[len(slopes) :], -outer * slopes) < 1e-12
+    assert difference(both[len(inner) :], -outer * inner) < 1e-12
 
 
 # --- all of them ---

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from benchmarks import ours
-from benchmarks.workloads import METHODS, WORKLOADS, Cell, Workload, quick
+from benchmarks.workloads import METHODS, WORKLOADS, Case, Workload, quick
 
 #: Bytes of the two messages from which latency and bandwidth are read.
 SMALL, LARGE = 4, 1 << 26
@@ -83,7 +83,7 @@ def work(job: Job) -> tuple[bool, Found]:
         ranks.add_up(torch.zeros(size // 4))
 
     with Workers(job.threads or None, ranks) as workers:
-        iteration = ours.prepare(Cell(workload, METHODS[job.algorithm]), workers)
+        iteration = ours.prepare(Case(workload, METHODS[job.algorithm]), workers)
         for _ in range(WARMUP):
             iteration()
         once = ranks.tell(timed(iteration, 1))

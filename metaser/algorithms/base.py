@@ -36,7 +36,7 @@ class MetaGradient:
             the tasks.
         losses: ``(tasks,)``: mean cross-entropy, after adaptation, of the clips that the meta-gradient is of: the query
             set, or the support set where the algorithm has no use for a query set.
-        accuracies: ``(tasks,)``: the share of these clips that is classified rightly.
+        accuracies: ``(tasks,)``: the share of these clips that is classified correctly.
     """
 
     gradients: tuple[torch.Tensor, ...]
@@ -163,8 +163,8 @@ class Learner(ABC):
         return other
 
 
-class Loopless(Learner):
-    """A learner that tasks teach nothing: what it knows is of the sources' clips and of the support set it is asked with."""
+class NonMetaLearner(Learner):
+    """A method that is not trained on tasks: it learns from the sources' clips, and from a task's support set when it is tested."""
 
     def meta_gradient(self, group: Group) -> MetaGradient:
         """Refused.

@@ -7,7 +7,7 @@ rate γ, outer β:
     (18)  ∂b_e/∂b₀ = 1 − 2 γ x_S² ŷ_S (1 − ŷ_S) (2 ŷ_S − 3 ŷ_S² + 2 y_S ŷ_S − y_S)
     (19)  b₀ ← b₀ + 2 β (y_Q − ŷ_Q) ŷ_Q (1 − ŷ_Q) x_Q · ∂b_e/∂b₀,    ŷ_Q = σ(a + b_e x_Q)
 
-The slides print (18) with (y − ŷ) in place of ŷ (1 − ŷ), and (19) without x_Q besides: `printed_slope` and
+The slides print (18) with (y − ŷ) in place of ŷ (1 − ŷ), and (19) without x_Q besides: `printed_derivative` and
 `printed_gradient` are these, so that a test can show what they give.
 """
 
@@ -48,7 +48,7 @@ def adapted(a: float, b: float, support: Point, gamma: float) -> float:
     return b - gamma * gradient(a, b, support)
 
 
-def slope(a: float, b: float, support: Point, gamma: float) -> float:
+def derivative(a: float, b: float, support: Point, gamma: float) -> float:
     """∂b_e/∂b₀, equation (18) put right."""
     guess = predicted(a, b, support.x)
     return 1 - 2 * gamma * support.x**2 * guess * (1 - guess) * bracket(guess, support.y)
@@ -56,10 +56,10 @@ def slope(a: float, b: float, support: Point, gamma: float) -> float:
 
 def meta_gradient(a: float, b: float, support: Point, query: Point, gamma: float) -> float:
     """dL_Q/db₀ at b_e: what equation (19), put right, descends along."""
-    return gradient(a, adapted(a, b, support, gamma), query) * slope(a, b, support, gamma)
+    return gradient(a, adapted(a, b, support, gamma), query) * derivative(a, b, support, gamma)
 
 
-def printed_slope(a: float, b: float, support: Point, gamma: float) -> float:
+def printed_derivative(a: float, b: float, support: Point, gamma: float) -> float:
     """Equation (18) as the slides print it; wrong."""
     guess = predicted(a, b, support.x)
     return 1 - 2 * gamma * support.x**2 * (support.y - guess) * bracket(guess, support.y)
@@ -68,7 +68,7 @@ def printed_slope(a: float, b: float, support: Point, gamma: float) -> float:
 def printed_gradient(a: float, b: float, support: Point, query: Point, gamma: float) -> float:
     """The direction of equation (19) as the slides print it; wrong."""
     guess = predicted(a, adapted(a, b, support, gamma), query.x)
-    return -2 * (query.y - guess) * guess * (1 - guess) * printed_slope(a, b, support, gamma)
+    return -2 * (query.y - guess) * guess * (1 - guess) * printed_derivative(a, b, support, gamma)
 
 
 def bracket(guess: float, y: float) -> float:

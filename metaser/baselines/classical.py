@@ -19,7 +19,7 @@ from scipy.linalg import solve
 from scipy.special import log_softmax, logsumexp
 
 from metaser import config
-from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.base import NonMetaLearner, Sources
 from metaser.tasks import Task
 from metaser.tasks.dataset import floating
 
@@ -34,7 +34,7 @@ PENALTY = 1.0
 LEAST = -20.0
 
 
-class Classical(Loopless):
+class Classical(NonMetaLearner):
     """Logistic regression and LDA; see `Learner` for the arguments. The network is not used."""
 
     savable = False

@@ -37,7 +37,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.base import NonMetaLearner, Sources
 from metaser.baselines.classical import flat
 from metaser.config.base import Number, Rate, Section
 from metaser.tasks import Task
@@ -134,7 +134,7 @@ class Prior:
     present: np.ndarray
 
 
-class Gaussian(Loopless):
+class Gaussian(NonMetaLearner):
     """An adapted Gaussian classifier; see `Learner` for the arguments. The network is not used.
 
     Attributes:
@@ -189,7 +189,7 @@ class Gaussian(Loopless):
 
     def answers(self, task: Task, grid: Sequence[Combination], without: str = "") -> np.ndarray:
         """Log-probabilities ``(options, queries, N+F)`` by each combination; one covariance serves several."""
-        found = [Asked(self, task, *shared, without).logits(list(together))
+        found = [Posterior(self, task, *shared, without).logits(list(together))
                  for shared, together in groupby(grid, key=lambda options: (options.own, options.shrinkage))]  # fmt: skip
         return log_softmax(np.concatenate(found), axis=2)
 
@@ -246,7 +246,7 @@ class Gaussian(Loopless):
             self.moments.setdefault(domain, {})[name] = Moments(**part)
 
 
-class Asked:
+class Posterior:
     """A task under one covariance.
 
     Every mean is a weighted sum of the same vectors: the sources' means, the support set's sums and the query clips. So
@@ -264,11 +264,11 @@ class Asked:
         support, query = clipped(task.support_x), clipped(task.query_x)
         member = np.eye(len(task.classes))[task.support_y.cpu().numpy()]  # (clips, N+F)
         self.counts, self.ways = member.sum(axis=0)[:, None], task.ways
-        known = learner.prior(task.classes, task.ways, without)
-        means, sources, self.present = known.means, known.covariance, known.present[:, None]
+        prior = learner.prior(task.classes, task.ways, without)
+        means, sources, self.present = prior.means, prior.covariance, prior.present[:, None]
         sums = member.T @ support
         seen = self.counts[:, 0] > 0
-        absent = np.flatnonzero(~seen & ~known.present)
+        absent = np.flatnonzero(~seen & ~prior.present)
         if len(absent):
             raise ValueError(f"neither the sources nor the support set have a clip of {task.classes[absent[0]]}")
         residuals = support - member[:, seen] @ (sums[seen] / self.counts[seen])

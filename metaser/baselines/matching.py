@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from metaser.baselines.metric import MetricLearner
 
-#: The least probability, so that its logarithm has a slope.
+#: The least probability, so that its logarithm is finite and has a gradient.
 LEAST = 1e-12
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
-from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.base import NonMetaLearner, Sources
 from metaser.tasks import Task
 
 
-class Joint(Loopless):
+class Joint(NonMetaLearner):
     """Trained on all sources at once; see `Learner` for the arguments."""
 
     def predict(self, task: Task) -> torch.Tensor:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from metaser import config
-from metaser.algorithms.base import Loopless
+from metaser.algorithms.base import NonMetaLearner
 from metaser.tasks import Task
 
 
-class Speakers(Loopless):
+class Speakers(NonMetaLearner):
     """Speaker → commonest label; see `Learner` for the arguments. The network is not used."""
 
     Settings = config.Algorithm

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metaser import config
-from metaser.algorithms.base import Loopless, Sources
+from metaser.algorithms.base import NonMetaLearner, Sources
 from metaser.baselines.classical import flat
 from metaser.tasks import Task
 
@@ -21,7 +21,7 @@ from metaser.tasks import Task
 PENALTIES, CHOICE_TASKS = (0.3, 1.0, 3.0, 10.0, 30.0), 9
 
 
-class SVM(Loopless):
+class SVM(NonMetaLearner):
     """An SVM of the support set; see `Learner` for the arguments. The network is not used.
 
     Attributes:

@@ -247,14 +247,7 @@ class Flat(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):  # type: ignore[no-untyped-def]
         """As torch's own, which takes a dot in a name for a module's."""
-        given = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        missing += [prefix + name for name in self._parameters if name not in given]
-        unexpected += [prefix + name for name in given if name not in self._parameters]
-        for name, parameter in self._parameters.items():
-            if parameter is None or name not in given:
-                continue
-            if given[name].shape != parameter.shape:
-                errors.append(f"{prefix + name} is {tuple(given[name].shape)}, not {tuple(parameter.shape)}")
-                continue
-            with torch.no_grad():
-                parameter.copy_(given[name])
+        super()._load_from_state_dict(state_dict, prefix, metadata, False, missing, unexpected, errors)
+        own = [prefix + name for name in self._parameters]
+        missing += [key for key in own if key not in state_dict]
+        unexpected += [key for key in state_dict if key.startswith(prefix) and key not in own]

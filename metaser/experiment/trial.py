@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metaser import models
-from metaser.algorithms.base import Learner, Loopless, Sources
+from metaser.algorithms.base import Learner, NonMetaLearner, Sources
 from metaser.algorithms.fmaml import FixedClasses
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet, normalise
@@ -116,7 +116,7 @@ class TrialRun:
         """Tests it on a target, and draws its curves over inner steps and over fractions of what it adapts on.
 
         Raises:
-            DivergedError: if adapting to a task leaves the numbers.
+            DivergedError: if adapting to a task diverges.
         """
         settings, trial = self.settings, self.trial
         seen = self.ask(self.learner, self.stream("test", self.samplers[target]), settings.evaluation.tasks)
@@ -160,7 +160,7 @@ class TrialRun:
         return evaluate(learner, tasks, count, self.workers, by_class=bool(self.settings.data.emotions))
 
     def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
-        """A row per metric; none where a curve has left the numbers."""
+        """A row per metric; none where a curve has diverged."""
         self.rows.extend({**self.keys(target), "split": split, "iteration": iteration, "metric": metric, "n_tasks": len(column),
                           **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
                          for metric, column in values.items() if column and all(map(math.isfinite, column)))  # fmt: skip
@@ -176,7 +176,7 @@ class TrialRun:
             UserError: if the settings do not go together.
         """
         name = self.algorithm.name
-        if self.settings.training.iterations and issubclass(methods.kind(name), Loopless):
+        if self.settings.training.iterations and issubclass(methods.kind(name), NonMetaLearner):
             raise UserError(f"algorithms.{self.trial.algorithm}: {name} is not trained on tasks; set its iterations: 0")
         settings, (height, width) = self.settings, self.features.x.shape[1:]
         own = settings.tasks.order == "own"

@@ -85,16 +85,20 @@ def _torchaudio_mfcc(waveform: torch.Tensor, recipe: MFCC) -> torch.Tensor:
     count = 1 + len(waveform) // recipe.hop
     if recipe.padding == "reflect":  # there must be enough to mirror
         waveform = pad(waveform, (0, max(0, recipe.window // 2 + 1 - len(waveform))))
-    window, filters, basis = constants(recipe)
+    _, _, basis = constants(recipe)
+    return (basis @ spectrum(waveform, recipe)[1])[:, :count]
+
+
+def spectrum(waveform: torch.Tensor, recipe: MFCC) -> tuple[torch.Tensor, torch.Tensor]:
+    """The power spectrogram ``(bins, hops)`` and the log-mel bands ``(mels, hops)``, in dB or as the recipe says."""
+    window, filters, _ = constants(recipe)
     power = audio.spectrogram(
         waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode=recipe.padding
     )
     bands: torch.Tensor = filters @ power
     if recipe.log == "db":
-        bands = audio.amplitude_to_DB(bands, multiplier=10.0, amin=1e-10, db_multiplier=0.0, top_db=80.0)
-    else:
-        bands = torch.where(bands > 0, bands.log(), 0.0)
-    return (basis @ bands)[:, :count]
+        return power, audio.amplitude_to_DB(bands, multiplier=10.0, amin=1e-10, db_multiplier=0.0, top_db=80.0)
+    return power, torch.where(bands > 0, bands.log(), 0.0)
 
 
 @lru_cache(maxsize=16)

@@ -112,6 +112,6 @@ def network(recipe: Encoder) -> nn.Module:
         )
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{path}: not the weights of {recipe.bundle} ({first_line(error)}); fetch the file anew"
+            f"{path}: not the weights of {recipe.bundle} ({first_line(error)}); fetch the file again"
         ) from None
     return model.eval().requires_grad_(False)

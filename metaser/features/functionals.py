@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from scipy.ndimage import median_filter
 from torch.nn.functional import pad
-from torchaudio import functional as audio
 
-from metaser.features.coefficients import MFCC, constants
+from metaser.features.coefficients import MFCC, constants, spectrum
 from metaser.features.voice import formants, pitch
 
 #: Statistics over time, by the number of values each track contributes.
@@ -77,12 +76,38 @@ class Functionals(MFCC):
         return len(names(self)), 1
 
     def features(self, waveform: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """See `Recipe.features`; in the order of `names`, finite also for digital silence."""
-        return values(waveform, self), 1
+        """See `Recipe.features`: ``(values, 1)`` in the order of `names`, finite also for digital silence."""
+        waveform = pad(waveform, (0, max(0, self.window - len(waveform))))
+        hertz = np.linspace(0, self.rate / 2, self.window // 2 + 1)
+        power, decibels = spectrum(waveform, self)
+        bins, samples = power.double().numpy(), waveform.double().numpy()
+        energy = 10 * np.log10(bins.sum(axis=0) + 1e-10)
+        cepstrum, bands = (constants(self)[2] @ decibels).double().numpy(), decibels.double().numpy()
+        spread = shape(bins, hertz)
+        f0, strength = pitch(samples, self.rate, self.hop)
+        hops = min(len(f0), len(energy))
+        f0, strength, level = f0[:hops], strength[:hops], energy[:hops]
+        voiced = (strength >= VOICED_FROM) & (level >= level.max() - QUIET_DB)
+        asked = voiced if voiced.sum() >= FEWEST else np.ones(hops, dtype=bool)
+        tone = 12 * np.log2(f0 / REFERENCE)
+        sung = np.where(asked, tone, tone[asked].mean())  # between voiced stretches, the mean
+        groups = [bands[n : n + TOGETHER, :hops].mean(axis=0) for n in together(self)]
+        found = np.concatenate([
+            statistics(np.concatenate([cepstrum, bands, energy[None], spread])).ravel(),
+            voicing(f0, strength, voiced, self.hop / self.rate),
+            cepstrum[:, :hops][:, asked].mean(axis=1),
+            cepstrum[:, :hops][:, asked].std(axis=1),
+            gradient(cepstrum[:, :hops])[:, asked].std(axis=1),
+            modulation(np.stack([level, sung, *cepstrum[1:5, :hops], *groups]), self.rate / self.hop).ravel(),
+            correlations(np.stack([tone, level, spread[0, :hops], *cepstrum[1:4, :hops]])[:, asked]),
+            contour(level, strength, asked),
+            resonances(formants(samples, self.rate, self.hop, np.flatnonzero(voiced)[::2])),
+        ])  # fmt: skip
+        return torch.from_numpy(found.astype(np.float32))[:, None], 1
 
 
 def names(recipe: Functionals) -> tuple[str, ...]:
-    """What each value of `values` is."""
+    """What each value of `Functionals.features` is."""
     cepstrum, bands = [f"mfcc{n}" for n in range(recipe.coefficients)], [f"mel{n}" for n in range(recipe.mels)]
     groups = [f"mel{n}-{n + TOGETHER - 1}" for n in together(recipe)]
     modulated = ["energy", "f0", *cepstrum[1:5], *groups]
@@ -100,48 +125,6 @@ def names(recipe: Functionals) -> tuple[str, ...]:
 def together(recipe: Functionals) -> range:
     """The first of each group of mel bands that are taken together."""
     return range(0, recipe.mels - TOGETHER + 1, TOGETHER)
-
-
-def values(waveform: torch.Tensor, recipe: Functionals) -> torch.Tensor:
-    """The functionals of one trimmed clip.
-
-    Args:
-        waveform: ``(samples,)`` float32 at ``recipe.rate`` Hz, at least one sample.
-        recipe: Window, hop, bands and numbers of coefficients.
-
-    Returns:
-        ``(values, 1)`` float32, in the order of `names`; finite, also for digital silence.
-    """
-    waveform = pad(waveform, (0, max(0, recipe.window - len(waveform))))
-    window, filters, basis = constants(recipe)
-    hertz = np.linspace(0, recipe.rate / 2, recipe.window // 2 + 1)
-    power = audio.spectrogram(
-        waveform, 0, window, recipe.window, recipe.hop, recipe.window, 2.0, False, pad_mode="constant"
-    )
-    decibels = audio.amplitude_to_DB(filters @ power, multiplier=10.0, amin=1e-10, db_multiplier=0.0, top_db=80.0)
-    spectrum, samples = power.double().numpy(), waveform.double().numpy()
-    energy = 10 * np.log10(spectrum.sum(axis=0) + 1e-10)
-    cepstrum, bands, spread = (basis @ decibels).double().numpy(), decibels.double().numpy(), shape(spectrum, hertz)
-    f0, strength = pitch(samples, recipe.rate, recipe.hop)
-    hops = min(len(f0), len(energy))
-    f0, strength, level = f0[:hops], strength[:hops], energy[:hops]
-    voiced = (strength >= VOICED_FROM) & (level >= level.max() - QUIET_DB)
-    asked = voiced if voiced.sum() >= FEWEST else np.ones(hops, dtype=bool)
-    tone = 12 * np.log2(f0 / REFERENCE)
-    sung = np.where(asked, tone, tone[asked].mean())  # between voiced stretches, the mean
-    groups = [bands[n : n + TOGETHER, :hops].mean(axis=0) for n in together(recipe)]
-    found = np.concatenate([
-        statistics(np.concatenate([cepstrum, bands, energy[None], spread])).ravel(),
-        voicing(f0, strength, voiced, recipe.hop / recipe.rate),
-        cepstrum[:, :hops][:, asked].mean(axis=1),
-        cepstrum[:, :hops][:, asked].std(axis=1),
-        gradient(cepstrum[:, :hops])[:, asked].std(axis=1),
-        modulation(np.stack([level, sung, *cepstrum[1:5, :hops], *groups]), recipe.rate / recipe.hop).ravel(),
-        correlations(np.stack([tone, level, spread[0, :hops], *cepstrum[1:4, :hops]])[:, asked]),
-        contour(level, strength, asked),
-        resonances(formants(samples, recipe.rate, recipe.hop, np.flatnonzero(voiced)[::2])),
-    ])  # fmt: skip
-    return torch.from_numpy(found.astype(np.float32))[:, None]
 
 
 def statistics(tracks: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ the older behaviour, which differs in the outermost one or two frames only.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from metaser.features.base import Recipe
@@ -22,8 +23,8 @@ from metaser.runtime.errors import UserError, nearest
 _FMAML = MFCC(name="fmaml", rate=16000, coefficients=40, frames=40, window=480, hop=160, mels=40, f_min=20.0, seconds=3.0,
                 trim_db=40.0, fit="average")  # fmt: skip
 
-#: What the encoders hear: 16 kHz, as they were trained on; trimmed at 40 dB in windows of 30 ms, the first 10 s (our choice).
-_SPEECH: dict[str, Any] = {"rate": 16000, "window": 480, "hop": 160, "trim_db": 40.0, "seconds": 10.0}
+#: Encoders hear 16 kHz, as they were trained on; trimmed at 40 dB in windows of 30 ms, the first 10 s (our choice).
+_encoder = partial(Encoder, rate=16000, window=480, hop=160, trim_db=40.0, seconds=10.0)
 
 #: The recipes, by name.
 RECIPES: dict[str, Recipe] = {
@@ -40,9 +41,9 @@ RECIPES: dict[str, Recipe] = {
                     trim_db=40.0),
         # Frozen encoders (torchaudio's bundles), the mean of all their layers: WavLM (Chen et al., IEEE J. Sel. Topics in Signal
         # Processing 16(6), 2022), wav2vec 2.0 (Baevski et al., NeurIPS 2020), XLSR-53 (Conneau et al., Interspeech 2021).
-        Encoder(name="wavlm", bundle="WAVLM_BASE_PLUS", file="wavlm_base_plus.pth", width=768, layers=12, **_SPEECH),
-        Encoder(name="wav2vec2", bundle="WAV2VEC2_BASE", file="wav2vec2_fairseq_base_ls960.pth", width=768, layers=12, **_SPEECH),
-        Encoder(name="xlsr", bundle="WAV2VEC2_XLSR53", file="wav2vec2_fairseq_large_xlsr53.pth", width=1024, layers=24, **_SPEECH),
+        _encoder(name="wavlm", bundle="WAVLM_BASE_PLUS", file="wavlm_base_plus.pth", width=768, layers=12),
+        _encoder(name="wav2vec2", bundle="WAV2VEC2_BASE", file="wav2vec2_fairseq_base_ls960.pth", width=768, layers=12),
+        _encoder(name="xlsr", bundle="WAV2VEC2_XLSR53", file="wav2vec2_fairseq_large_xlsr53.pth", width=1024, layers=24),
         # MetaSER (Chopra, Mathur, Sawhney, Shah, ICASSP 2021): 120 frames × 20 MFCC; the rest are librosa's defaults.
         MFCC(name="metaser", rate=22050, coefficients=20, frames=120, window=2048, hop=512, mels=128),
     )

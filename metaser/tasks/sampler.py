@@ -15,7 +15,7 @@ import pandas as pd
 from metaser.runtime.errors import UserError
 from metaser.tasks.clips import Clips, clips_of, with_speakers
 from metaser.tasks.shape import TaskShape
-from metaser.tasks.speakers import Speakers
+from metaser.tasks.speakers import SpeakerDivision
 from metaser.tasks.transforms import Episode, KShots, NWays, Queries
 
 
@@ -68,7 +68,7 @@ class EpisodeSampler:
             for clips in classes.values():
                 check_size(clips, shape)
             if disjoint:
-                speakers[domain] = Speakers(domain, classes, shape)
+                speakers[domain] = SpeakerDivision(domain, classes, shape)
         self._ways = NWays(self.clips, self.emotions, shape)
         self._shots = KShots(shape, speakers if disjoint else None)
         self._queries = Queries(shape)

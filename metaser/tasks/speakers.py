@@ -10,11 +10,11 @@ from metaser.runtime.errors import UserError
 from metaser.tasks.clips import Clips, among
 from metaser.tasks.shape import TaskShape
 
-#: Random divisions of the speakers that are tried for one task before the best of them is taken.
+#: Random divisions of the speakers that are tried for one task.
 DIVISIONS = 50
 
 
-class Speakers:
+class SpeakerDivision:
     """Divides a domain's speakers between support and query set.
 
     Args:

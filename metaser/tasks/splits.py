@@ -14,10 +14,8 @@ import pandas as pd
 
 from metaser.runtime.errors import UserError
 from metaser.tasks.clips import Clips, with_speakers
+from metaser.tasks.speakers import DIVISIONS
 from metaser.tasks.transforms import Episode
-
-#: Random divisions of the speakers that are tried for one task.
-DIVISIONS = 50
 
 
 class SplitSampler:

@@ -14,7 +14,7 @@ import numpy as np
 from metaser.runtime.errors import UserError
 from metaser.tasks.clips import Clips, among
 from metaser.tasks.shape import TaskShape
-from metaser.tasks.speakers import Speakers
+from metaser.tasks.speakers import SpeakerDivision
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class KShots:
     """
 
     shape: TaskShape
-    speakers: Mapping[str, Speakers] | None = None
+    speakers: Mapping[str, SpeakerDivision] | None = None
 
     def __call__(self, draft: Draft) -> Draft:
         """With a support set, and with who speaks in it."""

@@ -51,7 +51,7 @@ def task_for(kind: str, fixed: int = 0, seed: int = 0) -> Task:
 def adapted(
     net: nn.Module, task: Task, start: dict[str, torch.Tensor], lr: float, steps: int
 ) -> dict[str, torch.Tensor]:
-    """The inner loop written anew with torch.func: φ after ``steps`` steps from ``start``, differentiable."""
+    """The inner loop written with torch.func: φ after ``steps`` steps from ``start``, differentiable."""
     weights = start
     for _ in range(steps):
         loss = F.cross_entropy(functional_call(net, weights, task.support_x), task.support_y)

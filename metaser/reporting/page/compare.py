@@ -37,7 +37,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Score:
     """One number of ours.
 
     Attributes:
@@ -70,11 +70,11 @@ class Table:
     title: str
     columns: list[str]
     published: list[bool]
-    groups: list[tuple[str, list[tuple[str, list[Cell]]]]]
+    groups: list[tuple[str, list[tuple[str, list[Score]]]]]
     references: list[str]
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[Score]:
         """All of them."""
         return [cell for _, rows in self.groups for _, cells in rows for cell in cells]
 
@@ -147,7 +147,7 @@ def compare(
 Place = tuple[str, int] | None
 
 
-def cell(row: Mapping[Any, Any], known: Published | None, judged: bool) -> Cell:
+def cell(row: Mapping[Any, Any], known: Published | None, judged: bool) -> Score:
     """A row of ``summary.csv`` as a cell; its own published value goes before one of another corpus."""
     metric, mean, ci95, own = (row[name] for name in ("metric", "mean", "ci95", "paper"))
     ours = shown(metric, mean, ci95)
@@ -156,16 +156,16 @@ def cell(row: Mapping[Any, Any], known: Published | None, judged: bool) -> Cell:
     elif known:
         value, corpus = known.value, known.corpus
     else:
-        return Cell(ours)
-    return Cell(ours, verdict(mean, ci95, value) if judged else "", printed(metric, value), corpus)
+        return Score(ours)
+    return Score(ours, verdict(mean, ci95, value) if judged else "", printed(metric, value), corpus)
 
 
 def lines(
-    cells: Mapping[tuple[Place, str, str], Cell], place: Place, labels: Mapping[str, str], targets: Sequence[str]
-) -> list[tuple[str, list[Cell]]]:
+    cells: Mapping[tuple[Place, str, str], Score], place: Place, labels: Mapping[str, str], targets: Sequence[str]
+) -> list[tuple[str, list[Score]]]:
     """The rows of one place: (method, a cell per target), of the methods that have any."""
     rows = [(name, [cells.get((place, label, target)) for target in targets]) for label, name in labels.items()]
-    return [(name, [one or Cell() for one in row]) for name, row in rows if any(row)]
+    return [(name, [one or Score() for one in row]) for name, row in rows if any(row)]
 
 
 def place_title(place: Place, places: Sequence[Place]) -> str:
