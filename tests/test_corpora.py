@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from metaser.corpora import CORPORA, find
 from metaser.corpora.audio import read_samples, read_waveform
-from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance, audio_files
+from metaser.corpora.base import COLUMNS, EMOTIONS, Utterance
 from metaser.corpora.emofilm import LEGEND
+from metaser.corpora.files import files_below
 from metaser.corpora.folder import Folder
 from metaser.runtime.errors import UserError
 from support import REPOSITORY
@@ -261,7 +262,7 @@ def test_linked_folders_are_read_and_circles_end(tmp_path):
     (folder / "a").symlink_to(folder / "m1")
     (folder / "m1/up").symlink_to(folder)
     (tmp_path / "elsewhere/self").symlink_to(tmp_path / "elsewhere")
-    assert list(map(str, audio_files(folder))) == ["f1/dis-f1-b1.wav", "m1/dis-m1-b1.wav"]
+    assert list(map(str, files_below(folder))) == ["f1/dis-f1-b1.wav", "m1/dis-m1-b1.wav"]
 
 
 def test_pipes_are_no_clips_and_broken_links_are_told(tmp_path):
@@ -270,7 +271,7 @@ def test_pipes_are_no_clips_and_broken_links_are_told(tmp_path):
     os.mkfifo(folder / "dis-f1-b2.wav")
     (folder / "dis-f1-b3.wav").symlink_to(tmp_path / "gone.wav")
     (folder / "dis-f1-l1.wav").symlink_to(clip)
-    assert [path.stem[-2:] for path in audio_files(tmp_path)] == ["b1", "b3", "l1"]
+    assert [path.stem[-2:] for path in files_below(tmp_path)] == ["b1", "b3", "l1"]
     fails(lambda: read_samples(folder / "dis-f1-b3.wav"), f"{folder / 'dis-f1-b3.wav'}: no such file")
 
 

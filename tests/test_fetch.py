@@ -28,7 +28,6 @@ from metaser.corpora import fetch as fetching
 from metaser.corpora import unpack as unpacking
 from metaser.corpora.base import Download
 from metaser.corpora.download import download
-from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.unpack import unpack
 from metaser.runtime.errors import UnwritableError, UserError
 from support.commands import assert_refused, metaser
@@ -44,7 +43,7 @@ def wav(seed: int, samples: int = 60) -> bytes:
 
 def emovo_clips() -> dict[str, bytes]:
     """All 588 clips by their names, each a little noise of its own."""
-    names = itertools.product(("f1", "f2", "f3", "m1", "m2", "m3"), EMOVO_EMOTIONS, SENTENCES)
+    names = itertools.product(("f1", "f2", "f3", "m1", "m2", "m3"), find("emovo").emotions, SENTENCES)
     return {f"{who}/{how}-{who}-{what}.wav": wav(seed) for seed, (who, how, what) in enumerate(names)}
 
 

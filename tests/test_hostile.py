@@ -30,8 +30,9 @@ from metaser.config import Experiment
 from metaser.config.study import Study
 from metaser.corpora import find
 from metaser.corpora.base import EMOTIONS as CANONICAL
-from metaser.corpora.base import Corpus, Utterance, audio_files, sorted_out
+from metaser.corpora.base import Corpus, Utterance
 from metaser.corpora.emofilm import LEGEND, read_legend
+from metaser.corpora.files import files_below, sorted_out
 from metaser.corpora.folder import Folder, decodable
 from metaser.corpora.verify import verify
 from metaser.experiment.run import check_names
@@ -329,7 +330,7 @@ def test_trees_of_wrong_names(ground: Path) -> None:
     def read(corpus: Corpus) -> int:
         scan = corpus.scan(folder)
         listed = [*scan.table["path"], *map(str, scan.misnamed)]
-        own = sorted_out(folder, decodable())[0] if isinstance(corpus, Folder) else audio_files(folder)
+        own = sorted_out(folder, decodable())[0] if isinstance(corpus, Folder) else files_below(folder)
         there = [str(folder / relative) for relative in own]
         left_out = {path for path in there if path not in listed}
         assert sorted(listed) == sorted({*there} - left_out)

@@ -90,7 +90,7 @@ def test_ensure_writes_what_scan_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = few(12)
     monkeypatch.setattr(Synthetic, "plan", lambda self: plan)
     calls: list[tuple[int, int]] = []
-    folder = Synthetic().ensure(lambda done, total: calls.append((done, total)))
+    folder = Synthetic().locate(None, lambda done, total: calls.append((done, total)))
     assert calls == [(done, len(plan)) for done in range(1, len(plan) + 1)]
     scan = Synthetic().scan(folder)
     assert len(scan.table) == len(plan)
@@ -100,7 +100,7 @@ def test_ensure_writes_what_scan_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         # Written in steps of 1/32767, read in steps of 1/32768: half a step of rounding, and up to one for the difference.
         np.testing.assert_allclose(soundfile.read(folder / name)[0], render()[0], atol=1.5 / 32768)
-    assert Synthetic().ensure(lambda done, total: pytest.fail("made twice")) == folder
+    assert Synthetic().locate(None, lambda done, total: pytest.fail("made twice")) == folder
 
 
 def test_same_bytes_with_any_workers_and_order() -> None:
@@ -192,7 +192,7 @@ def test_unwritable_cache_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "file").touch()
     monkeypatch.setenv("METASER_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="METASER_CACHE"):
-        silence.Silence().ensure()
+        silence.Silence().locate(None)
 
 
 def test_digest_follows_the_source() -> None:

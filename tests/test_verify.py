@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from metaser.cli.listing import verify_all
 from metaser.corpora import find
-from metaser.corpora.emovo import EMOTIONS as EMOVO_EMOTIONS
 from metaser.corpora.folder import Folder
 from metaser.corpora.overlap import shared
 from metaser.corpora.verify import BROKEN, KNOWN, NOTE, compare, inventory, verify
@@ -39,7 +38,7 @@ def write(path: Path, samples: np.ndarray | None = None, rate: int = 48000, **op
 def emovo(tmp_path):
     """A whole corpus: 588 clips, some stereo, some FLAC."""
     for place, (speaker, emotion, sentence) in enumerate(
-        itertools.product(("f1", "f2", "f3", "m1", "m2", "m3"), EMOVO_EMOTIONS, SENTENCES)
+        itertools.product(("f1", "f2", "f3", "m1", "m2", "m3"), find("emovo").emotions, SENTENCES)
     ):
         extension = "flac" if place % 7 == 0 else "wav"
         samples = noise(0.01, 48000, channels=2 if place % 5 == 0 else 1)
@@ -66,7 +65,7 @@ def test_a_whole_corpus_has_no_findings(emovo):
     assert report.findings == []
     assert report.ok
     assert report.clips == 588
-    assert report.counts["emotion"] == dict.fromkeys(sorted(EMOVO_EMOTIONS.values()), (84, 84))
+    assert report.counts["emotion"] == dict.fromkeys(sorted(find("emovo").emotions.values()), (84, 84))
     assert report.counts["speaker"]["m3"] == (98, 98)
     assert seen == [(done, 588) for done in range(1, 589)]
 

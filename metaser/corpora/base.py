@@ -1,20 +1,17 @@
-"""What a corpus is: a file-name grammar that turns a folder of clips into a table of utterances.
-
-A new corpus is one file: a subclass of `Corpus` that fills in the facts and `parse`, plus its line in the registry
-(`metaser/corpora/__init__.py`). Nothing else in the house changes.
-"""
+"""What a corpus is: a grammar of file names that turns a folder of clips into a table of utterances."""
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import re
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from metaser.runtime.errors import UserError
+from metaser.corpora.files import files_below, folder_below
+from metaser.runtime.errors import UserError, first_line, shown
 
 if TYPE_CHECKING:  # and below where it is used: file names are read without it
     import pandas as pd
@@ -33,9 +30,6 @@ Progress = Callable[[int, int], None]
 
 #: The domain of clips that belong to no language or corpus (silence, borrowed neutral) and serve all of them.
 SHARED = "*"
-
-#: The audio file extensions that are read, lower case.
-EXTENSIONS = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
@@ -129,6 +123,10 @@ class Corpus(ABC):
         licence: In the owners' words, short.
         home: Where it is described.
         access: How a user gets it without a command, one sentence.
+        grammar: What a clip's name is without its extension. Its named groups are `Utterance`'s fields: ``emotion``, and of the
+            others those that the name tells.
+        emotions: The group ``emotion`` → a name of `EMOTIONS`.
+        genders: Speaker → ``f`` or ``m``, where `grammar` has no group ``gender``.
         downloads: The archives that it is made of, where it may be fetched freely.
         expected: The full release's counts, or None where there is none (`folder`).
         oddities: Stem of a file → what is odd with it in the owners' own release. `metaser data verify` names these
@@ -136,6 +134,7 @@ class Corpus(ABC):
         same_audio: Stems of clips with the same (or overlapping) audio: kept on one side of every split.
         generated: Whether metaser makes the clips itself: then it is always there, and it is no real speech.
         check_overlap: Whether `metaser data verify` looks for clips that share a stretch of audio (every pair: slow).
+        own: What a user calls it whose own class it is (`metaser.corpora.own`).
     """
 
     name: str
@@ -144,29 +143,48 @@ class Corpus(ABC):
     licence: str
     home: str
     access: str
+    grammar: re.Pattern[str]
+    emotions: Mapping[str, str] = {}
+    genders: Mapping[str, str] = {}
     downloads: tuple[Download, ...] = ()
     expected: Expected | None = None
     oddities: Mapping[str, str] = {}
     same_audio: tuple[tuple[str, ...], ...] = ()
     generated: bool = False
     check_overlap: bool = False
+    own: str = ""
+
+    @property
+    def argument(self) -> str:
+        """What commands and settings call it."""
+        return self.own or self.name
 
     @property
     def source(self) -> str:
         """How a user gets it: by a command where there is one."""
-        return f"`metaser data fetch {self.name}`, or by hand: {self.access}" if self.downloads else self.access
+        by_hand = f"`metaser data fetch {self.argument}`, or by hand: " if self.downloads else ""
+        return by_hand + self.access
 
-    @abstractmethod
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """What the file's path, relative to the corpus's folder, says; None when it does not fit the grammar."""
+        match = self.grammar.fullmatch(relative.stem)
+        emotion = match and self.emotions.get(match["emotion"])
+        if match is None or emotion is None:
+            return None
+        told = match.groupdict("")
+        speaker = told.get("speaker", "")
+        gender = told.get("gender") or self.genders.get(speaker, "")
+        return Utterance(
+            speaker, gender.lower(), emotion, told.get("text", ""), told.get("language") or self.languages[0]
+        )
 
     def identity(self, relative: PurePosixPath) -> str:
         """Which recording a file that `parse` reads is: the same text for every copy of it, in any layout or format."""
         return relative.stem
 
-    def folder(self, root: Path) -> Path | None:
-        """The corpus's folder below ``root``: its name in any case; None when there is none."""
-        return folder_below(root, self.name)
+    def folder(self, root: Path | None) -> Path | None:
+        """The corpus's folder below the data root: its name in any case; None when there is none."""
+        return folder_below(root, self.name) if root is not None else None
 
     def locate(self, root: Path | None, progress: Progress | None = None) -> Path | None:
         """Where the corpus is, or None: below the data root, or (a generated one) in the cache, made first if need be.
@@ -175,18 +193,36 @@ class Corpus(ABC):
             root: The data root, or None when the user has given none.
             progress: Called with (clips made, clips in all) while a generated corpus is made.
         """
-        return self.folder(root) if root is not None else None
+        return self.folder(root)
+
+    def utterances(self, folder: Path) -> Iterator[tuple[PurePosixPath, Utterance | None]]:
+        """The audio files below ``folder``, relative to it and sorted, each with what is said of it; None: it is misnamed.
+
+        Raises:
+            UserError: if the folder cannot be read, or `parse` fails at a name.
+        """
+        for relative in files_below(folder):
+            try:
+                found = self.parse(relative)
+            except Exception as error:  # of a user's own code
+                raise UserError(f"{folder / relative}: parse of {self.argument} fails at this name "
+                                f"({type(error).__name__}: {first_line(error)})") from error  # fmt: skip
+            if not isinstance(found, Utterance | None):
+                raise UserError(
+                    f"{folder / relative}: parse of {self.argument} gives {shown(found)}, no Utterance and not None"
+                )
+            yield relative, found
 
     def scan(self, folder: Path) -> Scan:
         """Reads the file names below ``folder``; decodes nothing.
 
         Raises:
-            UserError: if the folder cannot be read or holds no audio file.
+            UserError: as `utterances`; if there is no audio file.
         """
-        return self.build(folder, ((relative, self.parse(relative)) for relative in audio_files(folder)))
+        return self.build(folder, self.utterances(folder))
 
     def build(self, folder: Path, utterances: Iterable[tuple[PurePosixPath, Utterance | None]]) -> Scan:
-        """The scan of ``folder`` from its files, relative to it, each with its utterance or None when it is misnamed.
+        """The scan of ``folder`` from its `utterances`.
 
         Raises:
             UserError: if there is no file.
@@ -225,7 +261,7 @@ class Corpus(ABC):
         if not scan.rows:
             raise self.without_clips(folder)
         others = len(scan.misnamed or scan.twice) - 1
-        more = f" (and {others} more: `metaser data verify {self.name}`)" if others > 0 else ""
+        more = f" (and {others} more: `metaser data verify {self.argument}`)" if others > 0 else ""
         if scan.misnamed:
             raise UserError(f"{scan.misnamed[0]}: is not named as {self.title} names its clips, such as "
                             f"{Path(scan.rows[0][0]).relative_to(folder)}; rename or remove it{more}")  # fmt: skip
@@ -233,84 +269,6 @@ class Corpus(ABC):
             one, two = scan.twice[0]
             raise UserError(f"{one} and {two}: the same clip is there twice; remove one{more}")
         return scan.table
-
-
-def folder_below(root: Path, name: str) -> Path | None:
-    """The folder of that name, in any case, below the data root; None when there is none.
-
-    Raises:
-        UserError: if the root cannot be read.
-    """
-    try:
-        names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry))
-    except OSError as error:
-        raise UserError(f"data root {root} cannot be read ({error.strerror})") from None
-    return next((root / found for found in names if found.lower() == name), None)
-
-
-def audio_files(folder: Path) -> list[PurePosixPath]:
-    """The audio files below ``folder``, as `files_below` finds them.
-
-    Raises:
-        UserError: if a folder cannot be read.
-    """
-    return files_below(folder, EXTENSIONS)
-
-
-def files_below(folder: Path, extensions: Collection[str]) -> list[PurePosixPath]:
-    """The files below ``folder`` with one of the extensions (lower case; in any case), relative to it, sorted.
-
-    Hidden files (and macOS's ``._`` twins) are left out, and so are pipes and the like, which would block whoever
-    opened them. Links are followed, broken ones listed. A folder that is reached in several ways is listed once, by its
-    own path rather than a link's.
-
-    Raises:
-        UserError: if a folder cannot be read.
-    """
-    return sorted_out(folder, extensions)[0]
-
-
-def sorted_out(folder: Path, extensions: Collection[str]) -> tuple[list[PurePosixPath], list[PurePosixPath]]:
-    """What `files_below` finds, and what it leaves out: files, and hidden folders as a whole.
-
-    Raises:
-        UserError: if a folder cannot be read.
-    """
-    found, left_out, seen = list[PurePosixPath](), list[PurePosixPath](), set[tuple[int, int]]()
-    pending, linked = [os.fspath(folder)], list[str]()
-    while pending or linked:  # no recursion, for folders may lie deeper than Python recurses
-        here = pending.pop() if pending else linked.pop(0)  # links last
-        try:
-            status = os.stat(here)
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"corpus folder {here} cannot be read ({error.strerror}); check its permissions") from None
-        if (status.st_dev, status.st_ino) in seen:  # so that links in a circle end
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        below = []
-        for entry in entries:
-            relative = PurePosixPath(os.path.relpath(entry.path, folder))
-            if is_folder(entry):
-                if entry.name.startswith((".", "__MACOSX")):
-                    left_out.append(relative)
-                else:
-                    below.append(entry)
-                continue
-            wanted = os.path.splitext(entry.name)[1].lower() in extensions and not entry.name.startswith(".")
-            there = os.path.isfile(entry.path) or not os.path.exists(entry.path)
-            (found if wanted and there else left_out).append(relative)
-        linked += [entry.path for entry in below if entry.is_symlink()]
-        pending += [entry.path for entry in reversed(below) if not entry.is_symlink()]
-    return sorted(found), sorted(left_out)
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

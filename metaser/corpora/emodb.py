@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Download, Expected, Utterance
-
-#: Sentence codes are those of the paper; the letters are those of the German emotion words (W for Wut, ...).
-GRAMMAR = re.compile(r"(03|08|09|1[0-6])(a0[12457]|b0[1239]|b10)([WLEAFTN])([a-f])")
-EMOTIONS = {
-    "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral",
-}  # fmt: skip
-MEN = ("03", "10", "11", "12", "15")
+from metaser.corpora.base import Corpus, Download, Expected
 
 
 class Emodb(Corpus):
@@ -24,6 +16,12 @@ class Emodb(Corpus):
     licence = "CC0 (audEERING's copy)"
     home = "http://emodb.bilderbar.info"
     access = "fetch http://emodb.bilderbar.info/download/download.zip, which holds wav/03a01Fa.wav and so on"
+    # Sentence codes are those of the paper; the letters are those of the German emotion words (W for Wut, ...).
+    grammar = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>a0[12457]|b0[1239]|b10)(?P<emotion>[A-Z])[a-f]")
+    emotions = {
+        "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral",
+    }  # fmt: skip
+    genders = dict.fromkeys(("03", "10", "11", "12", "15"), "m") | dict.fromkeys(("08", "09", "13", "14", "16"), "f")
     downloads = (Download("http://emodb.bilderbar.info/download/download.zip", "download.zip"),)
     expected = Expected(
         emotions={
@@ -34,11 +32,3 @@ class Emodb(Corpus):
         },
         rates=(16000,),
     )  # fmt: skip
-
-    def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``wav/03a01Fa.wav``: speaker 03, sentence a01, emotion F, version a."""
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        speaker, sentence, emotion, _ = match.groups()
-        return Utterance(speaker, "m" if speaker in MEN else "f", EMOTIONS[emotion], sentence, "de")

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
+from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.files import files_below
 from metaser.runtime.errors import UserError
 
-#: Gender, emotion, scene, take, language.
-GRAMMAR = re.compile(r"(f|m)_(ans|dis|gio|rab|tri)([0-9]{3})[a-z](en|it|es)")
-EMOTIONS = {"ans": "fear", "dis": "disgust", "gio": "happiness", "rab": "anger", "tri": "sadness"}
 LEGEND = "f_m_corpus_it_es_en_legend.xlsx"
 SHEETS = ("female", "male")
 #: What is read of a sheet, and more than the legend has: a sheet may say that it is as large as Excel allows.
@@ -35,38 +33,25 @@ class EmoFilm(Corpus):
         "request it from its owners at https://zenodo.org/records/7665999, who have users sign an agreement "
         "(wav_corpus/f_ans001aen.wav, ...)"
     )
+    # The speaker is in the legend: `utterances` fills it in.
+    grammar = re.compile(r"(?P<text>(?P<gender>f|m)_(?P<emotion>[a-z]{3})[0-9]{3})[a-z](?P<language>en|it|es)")
+    emotions = {"ans": "fear", "dis": "disgust", "gio": "happiness", "rab": "anger", "tri": "sadness"}
     expected = Expected(
         emotions={"anger": 232, "disgust": 168, "fear": 221, "happiness": 240, "sadness": 254},
         speakers=202,
         rates=(44100,),
     )
 
-    def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``wav_corpus/f_ans001aen.wav``: a woman, emotion ans, scene 001, take a, in English.
-
-        The speaker is in the legend: `scan` fills it in.
-        """
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        gender, emotion, scene, language = match.groups()
-        return Utterance("", gender, EMOTIONS[emotion], f"{gender}_{emotion}{scene}", language)
-
-    def scan(self, folder: Path) -> Scan:
-        """As `Corpus.scan`, with the speakers of the legend where it lies in the folder, else empty.
+    def utterances(self, folder: Path) -> Iterator[tuple[PurePosixPath, Utterance | None]]:
+        """As `Corpus.utterances`, with the speakers of the legend where it lies in the folder, else empty.
 
         Raises:
             UserError: also if the legend cannot be read.
         """
         legend = next((relative for relative in files_below(folder, (".xlsx",)) if relative.name == LEGEND), None)
         speakers = read_legend(folder / legend) if legend else {}
-
-        def clips() -> Iterator[tuple[PurePosixPath, Utterance | None]]:
-            for relative in audio_files(folder):
-                utterance = self.parse(relative)
-                yield relative, utterance and replace(utterance, speaker=speakers.get(relative.stem, ""))
-
-        return self.build(folder, clips())
+        for relative, found in super().utterances(folder):
+            yield relative, found and replace(found, speaker=speakers.get(relative.stem, ""))
 
 
 def read_legend(path: Path) -> dict[str, str]:

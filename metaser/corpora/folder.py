@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import EMOTIONS, Corpus, Progress, Scan, Utterance, sorted_out
+from metaser.corpora.base import EMOTIONS, Corpus, Scan, Utterance
+from metaser.corpora.files import sorted_out
 from metaser.runtime.errors import UserError, plain
 from metaser.runtime.files import readable_folder
 from metaser.runtime.progress import say
@@ -52,15 +53,10 @@ class Folder(Corpus):
         self.title = f"'{name}'"
         self.path = Path(path)
         self.languages = (language,)
-        self.language = language
         self.emotions = {theirs.strip().lower(): ours for theirs, ours in (emotions or {}).items()}
 
-    def folder(self, root: Path) -> Path:
+    def folder(self, root: Path | None) -> Path:
         """Its own path, wherever the data root is."""
-        return self.path
-
-    def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
-        """Its own path; no data root is needed."""
         return self.path
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
@@ -70,7 +66,7 @@ class Folder(Corpus):
         *speaker, emotion, _ = relative.parts
         if speaker and self.is_known(speaker[0]) and not self.is_known(emotion):  # emotion/speaker: the wrong way round
             return None
-        return Utterance("".join(speaker), "", self.canonical(emotion), "", self.language)
+        return Utterance("".join(speaker), "", self.canonical(emotion), "", self.languages[0])
 
     def identity(self, relative: PurePosixPath) -> str:
         """The path without its extension: equal names in two folders say nothing in a user's own layout."""
@@ -116,20 +112,13 @@ class Folder(Corpus):
             if row["gender"].lower() not in GENDERS:
                 raise UserError(f"{where}: gender '{row['gender']}'; write f, m or nothing")
             seen[clip] = number
-            yield (
-                PurePosixPath(path),
-                Utterance(
-                    speaker=row["speaker"],
-                    gender=GENDERS[row["gender"].lower()],
-                    emotion=self.canonical(row["emotion"]),
-                    text=row["text"],
-                    language=row["language"] or self.language,
-                ),
-            )
+            gender, language = GENDERS[row["gender"].lower()], row["language"] or self.languages[0]
+            emotion = self.canonical(row["emotion"])
+            yield PurePosixPath(path), Utterance(row["speaker"], gender, emotion, row["text"], language)
 
 
 def clips_below(folder: Path) -> list[PurePosixPath]:
-    """The clips below a user's folder, as `metaser.corpora.base.files_below` finds them, in any format that libsndfile decodes.
+    """The clips below a user's folder, as `metaser.corpora.files` finds them, in any format that libsndfile decodes.
 
     Every other file is counted, and the first ones named, on standard error.
 

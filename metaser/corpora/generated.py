@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import inspect
@@ -12,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
@@ -48,18 +47,14 @@ class GeneratedCorpus(Corpus):
     def plan(self) -> dict[str, Render]:
         """Every clip's file name, relative to the corpus's folder, and what renders it."""
 
-    def ensure(self, progress: Progress | None = None) -> Path:
-        """The corpus's folder in the cache, made first if need be.
+    def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
+        """The corpus's folder in the cache, made first if need be; ``root`` does not matter.
 
         Raises:
             UserError: if the cache cannot be written.
         """
         digest = source_digest(*(sys.modules[name] for name in (type(self).__module__, __name__)), *self.sources)
         return ensure_corpus(f"{self.name}-{digest}", self.plan(), progress)
-
-    def locate(self, root: Path | None, progress: Progress | None = None) -> Path:
-        """The folder, made first if need be; ``root`` does not matter."""
-        return self.ensure(progress)
 
 
 def source_digest(*modules: ModuleType) -> str:
@@ -95,19 +90,18 @@ def ensure_corpus(
     if is_whole(folder, clips):
         return folder
     try:
-        with locked(root / f".{name}.lock"):
+        with open(root / f".{name}.lock", "w") as lock:  # it stays: removing it would let two holders in
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not is_whole(folder, clips):
-                discard(
-                    root.glob(f".{name}.*.tmp")
-                )  # What killed runs left; nobody writes there while we hold the lock.
-                temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=root))
-                try:
-                    write_clips(temporary, clips, progress, workers)
-                    temporary.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache.
-                    discard([folder])
+                for left in root.glob(
+                    f".{name}.*.tmp"
+                ):  # by killed runs, for nobody else writes while we hold the lock
+                    shutil.rmtree(left, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".tmp", dir=root) as temporary:
+                    write_clips(Path(temporary), clips, progress, workers)
+                    os.chmod(temporary, 0o755)  # its 0700 would shut out others who share the cache
+                    shutil.rmtree(folder, ignore_errors=True)
                     os.rename(temporary, folder)
-                finally:
-                    discard([temporary])
     except (OSError, soundfile.SoundFileError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write the corpus {folder} ({reason}); free some space or set METASER_CACHE") from None
@@ -147,20 +141,6 @@ def is_whole(folder: Path, clips: Mapping[str, Render]) -> bool:
         return sizes.keys() == clips.keys() and all((folder / name).stat().st_size == sizes[name] for name in sizes)
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
-
-
-def discard(paths: Iterator[Path] | list[Path]) -> None:
-    """Removes these folders, where they exist."""
-    for path in paths:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on a file, which stays (removing it would let two holders in)."""
-    with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:

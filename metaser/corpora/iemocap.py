@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from metaser.corpora.base import Corpus, Expected, Scan, Utterance, audio_files, files_below
+from metaser.corpora.base import Corpus, Expected, Utterance
+from metaser.corpora.files import files_below
 from metaser.runtime.errors import UserError, nearest
 
-#: Session and the actor with the motion-capture markers, dialogue, then the actor whose turn it is, turn.
-GRAMMAR = re.compile(r"(Ses0[1-5])[FM]_(impro[0-9]{2}[ab]?|script[0-9]{2}_[0-9][ab]?)_([FM])[0-9]{3}")
 LABEL = re.compile(r"\[[0-9.]+ - [0-9.]+\]\t(\S+)\t(\S+)\t\[.*\]\s*")
 EMOTIONS = {
     "ang": "anger", "dis": "disgust", "exc": "excitement", "fea": "fear", "fru": "frustration", "hap": "happiness",
@@ -36,6 +35,8 @@ class Iemocap(Corpus):
         "request it from USC's SAIL by the form at https://sail.usc.edu/iemocap/ (Session1/sentences/wav/... and "
         "Session1/dialog/EmoEvaluation/*.txt)"
     )
+    # Session and the actor with the motion-capture markers, dialogue, then the actor whose turn it is, turn.
+    grammar = re.compile(r"(Ses0[1-5])[FM]_(impro[0-9]{2}[ab]?|script[0-9]{2}_[0-9][ab]?)_([FM])[0-9]{3}")
     expected = Expected(
         emotions={
             "anger": 1103, "disgust": 2, "excitement": 1041, "fear": 40, "frustration": 1849, "happiness": 595,
@@ -46,35 +47,22 @@ class Iemocap(Corpus):
     )  # fmt: skip
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``.../Ses01F_impro04_M003.wav``: speaker Ses01M, dialogue impro04; the emotion is left empty.
+        """Reads ``.../Ses01F_impro04_M003.wav``: speaker Ses01M, dialogue impro04; `utterances` fills in the emotion."""
+        match = self.grammar.fullmatch(relative.stem)
+        return match and Utterance(match[1] + match[3], match[3].lower(), "", match[2], "en")
 
-        The emotion is in the label files: `scan` fills it in.
-        """
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        session, dialogue, gender = match.groups()
-        return Utterance(session + gender, gender.lower(), "", dialogue, "en")
-
-    def scan(self, folder: Path) -> Scan:
-        """As `Corpus.scan`, with the emotions of the label files; turns without an agreed label are left out.
+    def utterances(self, folder: Path) -> Iterator[tuple[PurePosixPath, Utterance | None]]:
+        """As `Corpus.utterances`, with the emotions of the label files; turns without an agreed label are left out.
 
         Raises:
             UserError: also if there is no label file, or one cannot be read or has an unknown label.
         """
         labels = read_labels(folder)
-
-        def turns() -> Iterator[tuple[PurePosixPath, Utterance | None]]:
-            for relative in audio_files(folder):
-                if "dialog" in relative.parts:  # whole dialogues, not turns
-                    continue
-                utterance = self.parse(relative)
-                if utterance is None:
-                    yield relative, None
-                elif relative.stem in labels:
-                    yield relative, replace(utterance, emotion=labels[relative.stem])
-
-        return self.build(folder, turns())
+        for relative, found in super().utterances(folder):
+            if "dialog" in relative.parts:  # whole dialogues, not turns
+                continue
+            if found is None or relative.stem in labels:
+                yield relative, found and replace(found, emotion=labels[relative.stem])
 
 
 def read_labels(folder: Path) -> dict[str, str]:

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Download, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected
 
-#: Modality 03 (audio), channel 01 (speech), emotion, intensity, statement, repetition, actor.
-GRAMMAR = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")
-EMOTIONS = {
-    "01": "neutral", "02": "calm", "03": "happiness", "04": "sadness", "05": "anger", "06": "fear", "07": "disgust",
-    "08": "surprise",
-}  # fmt: skip
 TWINS = ("03-01-03-01-02-01-07", "03-01-03-01-02-02-07")
 
 
@@ -26,6 +18,15 @@ class Ravdess(Corpus):
     licence = "CC BY-NC-SA 4.0"
     home = "Zenodo record 1188976"
     access = "fetch Audio_Speech_Actors_01-24.zip from Zenodo record 1188976 (Actor_01/03-01-01-01-01-01-01.wav, ...)"
+    # Modality 03 (audio), channel 01 (speech), emotion, intensity (neutral has no strong one), statement, repetition, actor.
+    grammar = re.compile(
+        r"03-01-(?P<emotion>01(?=-01)|0[2-8])-0[12]-(?P<text>0[12])-0[12]-(?P<speaker>0[1-9]|1[0-9]|2[0-4])"
+    )
+    emotions = {
+        "01": "neutral", "02": "calm", "03": "happiness", "04": "sadness", "05": "anger", "06": "fear", "07": "disgust",
+        "08": "surprise",
+    }  # fmt: skip
+    genders = {f"{actor:02}": "m" if actor % 2 else "f" for actor in range(1, 25)}
     downloads = (
         Download(
             "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
@@ -35,19 +36,9 @@ class Ravdess(Corpus):
         ),
     )
     expected = Expected(
-        emotions={emotion: 96 if emotion == "neutral" else 192 for emotion in EMOTIONS.values()},
-        speakers={f"{actor:02}": 60 for actor in range(1, 25)},
+        emotions=dict.fromkeys(emotions.values(), 192) | {"neutral": 96},
+        speakers=dict.fromkeys(genders, 60),
         rates=(48000,),
     )
-    oddities: Mapping[str, str] = {one: f"released byte-identical to {other}" for one, other in (TWINS, TWINS[::-1])}
+    oddities = {one: f"released byte-identical to {other}" for one, other in (TWINS, TWINS[::-1])}
     same_audio = (TWINS,)
-
-    def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``Actor_12/03-01-06-01-02-01-12.wav``: emotion 06, statement 02, actor 12 (even: a woman)."""
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        emotion, intensity, statement, actor = match.groups()
-        if EMOTIONS[emotion] == "neutral" and intensity == "02":
-            return None
-        return Utterance(actor, "m" if int(actor) % 2 else "f", EMOTIONS[emotion], statement, "en")

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Download, Expected, Utterance
-
-#: Gender and number of the speaker, emotion, number of the clip.
-GRAMMAR = re.compile(r"(([FM])[0-9]{2})([AFHNSW])[0-9]{2,3}")
-EMOTIONS = {"A": "anger", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise"}
+from metaser.corpora.base import Corpus, Download, Expected
 
 
 class Shemo(Corpus):
@@ -24,6 +19,8 @@ class Shemo(Corpus):
         "its owners' repository, github.com/pariajm/sharif-emotional-speech-dataset, says where it is now; the archives on "
         "GitHub itself are dead stubs (female/F03S02.wav, male/M01A01.wav, ...)"
     )
+    grammar = re.compile(r"(?P<speaker>(?P<gender>[FM])[0-9]{2})(?P<emotion>[A-Z])[0-9]{2,3}")
+    emotions = {"A": "anger", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise"}
     downloads = (
         Download("https://www.dropbox.com/s/4t6mep8mo4yf81f/female.zip?dl=1", "female.zip", into="female"),
         Download("https://www.dropbox.com/s/xfi3hi927yxixa9/male.zip?dl=1", "male.zip", into="male"),
@@ -33,11 +30,3 @@ class Shemo(Corpus):
         speakers=87,
         rates=(44100, 22050),
     )
-
-    def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``female/F03S02.wav``: speaker F03 (a woman), emotion S, clip 02."""
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        speaker, gender, emotion = match.groups()
-        return Utterance(speaker, gender.lower(), EMOTIONS[emotion], "", "fa")

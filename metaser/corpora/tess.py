@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from metaser.corpora.base import Corpus, Download, Expected, Utterance
-
-#: OA is a slip for OAF in one file of the release; ``ps`` is "pleasant surprise".
-GRAMMAR = re.compile(r"(OAF|YAF|OA)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)")
-EMOTIONS = {
-    "angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral",
-    "ps": "surprise", "sad": "sadness",
-}  # fmt: skip
 
 
 class Tess(Corpus):
@@ -25,6 +18,13 @@ class Tess(Corpus):
     licence = "CC BY-NC-ND 4.0"
     home = "TSpace, handle 1807/24487"
     access = "fetch it from TSpace, handle 1807/24487 (OAF_angry/OAF_back_angry.wav, ...)"
+    grammar = re.compile(r"(?P<speaker>OAF|YAF|OA)_(?P<text>[a-z]+)_(?P<emotion>[a-z]+)")
+    emotions = {
+        "angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral",
+        "ps": "surprise",  # pleasant surprise
+        "sad": "sadness",
+    }  # fmt: skip
+    genders = {"OAF": "f", "YAF": "f", "OA": "f"}
     downloads = (
         Download(
             "https://huggingface.co/datasets/myleslinder/tess/resolve/main/data/tess.zip",  # a mirror
@@ -34,17 +34,14 @@ class Tess(Corpus):
         ),
     )
     expected = Expected(
-        emotions=dict.fromkeys(EMOTIONS.values(), 400), speakers={"OAF": 1400, "YAF": 1400}, rates=(24414,)
+        emotions=dict.fromkeys(emotions.values(), 400), speakers={"OAF": 1400, "YAF": 1400}, rates=(24414,)
     )
-    oddities: Mapping[str, str] = {
+    oddities = {
         "OAF_food_fear": "released at 96000 Hz, where the other clips have 24414 Hz",
         "OA_bite_neutral": "released misspelt; it is read as OAF_bite_neutral",
     }
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``OAF_angry/OAF_back_angry.wav``: speaker, word, emotion; the folder's name is not looked at."""
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        speaker, word, emotion = match.groups()
-        return Utterance("YAF" if speaker == "YAF" else "OAF", "f", EMOTIONS[emotion], word, "en")
+        """As the grammar has it; OA is a slip for OAF in one file of the release."""
+        found = super().parse(relative)
+        return replace(found, speaker="OAF") if found and found.speaker == "OA" else found

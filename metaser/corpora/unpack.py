@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from metaser.corpora.base import EXTENSIONS, Progress
+from metaser.corpora.base import Progress
+from metaser.corpora.files import EXTENSIONS
 from metaser.runtime.errors import CONTROL, UnwritableError, UserError, first_line, shown
 
 #: What is written of an archive, by extension (lower case): clips, labels, and what the owners say of them.

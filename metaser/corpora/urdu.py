@@ -8,14 +8,9 @@ under two speaker codes (normalised cross-correlation where they overlap: at lea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import PurePosixPath
 
-from metaser.corpora.base import Corpus, Download, Expected, Utterance
+from metaser.corpora.base import Corpus, Download, Expected
 
-#: Gender and number of the speaker, file of the speaker, emotion, number of the clip.
-GRAMMAR = re.compile(r"(S([MF])[0-9]{1,2})_F[0-9]{1,3}_([AHNS])[0-9]{2,4}")
-EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}
 #: Clips that share audio, directly or through another of the same line.
 OVERLAPS = (
     ("SF1_F3_H03", "SF1_F4_H04", "SF4_F3_H019", "SF4_F4_H020"),
@@ -39,18 +34,10 @@ class Urdu(Corpus):
     licence = "research only"
     home = "github.com/siddiquelatif/URDU-Dataset"
     access = "fetch it from github.com/siddiquelatif/URDU-Dataset (Angry/SM1_F10_A010.wav, ...)"
+    grammar = re.compile(r"(?P<speaker>S(?P<gender>[MF])[0-9]{1,2})_F[0-9]{1,3}_(?P<emotion>[A-Z])[0-9]{2,4}")
+    emotions = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}
     downloads = (Download("https://github.com/siddiquelatif/URDU-Dataset/archive/refs/heads/master.zip", "master.zip"),)
-    expected = Expected(emotions=dict.fromkeys(EMOTIONS.values(), 100), speakers=29, rates=(44100,))
-    oddities: Mapping[str, str] = {
-        stem: "released with audio in common: " + ", ".join(stems) for stems in OVERLAPS for stem in stems
-    }
+    expected = Expected(emotions=dict.fromkeys(emotions.values(), 100), speakers=29, rates=(44100,))
+    oddities = {stem: "released with audio in common: " + ", ".join(stems) for stems in OVERLAPS for stem in stems}
     same_audio = OVERLAPS
     check_overlap = True
-
-    def parse(self, relative: PurePosixPath) -> Utterance | None:
-        """Reads ``Angry/SM1_F10_A010.wav``: speaker SM1 (a man), emotion A; the folder's name is not looked at."""
-        match = GRAMMAR.fullmatch(relative.stem)
-        if match is None:
-            return None
-        speaker, gender, emotion = match.groups()
-        return Utterance(speaker, gender.lower(), EMOTIONS[emotion], "", "ur")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from metaser.corpora.base import COLUMNS, Progress, folder_below
+from metaser.corpora.base import COLUMNS, Progress
+from metaser.corpora.files import folder_below
 
 if TYPE_CHECKING:  # and below where they are used: `metaser data list` needs neither
     import pandas as pd
