@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from itertools import product, takewhile
+from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
-from metaser import algorithms, config, corpora, models
+from metaser import algorithms, config, models
 from metaser.config.study import Study
 from metaser.experiment.run import check_names
 from metaser.runtime.progress import QUIET
@@ -22,11 +19,9 @@ from support import REPOSITORY
 from support.commands import metaser
 from support.tasks import toy_task
 
-ALGORITHM, CORPUS = (
-    REPOSITORY / "metaser" / "algorithms" / "README.md",
-    REPOSITORY / "metaser" / "corpora" / "README.md",
-)
-PAGES = (ALGORITHM, CORPUS, REPOSITORY / "README.md", *sorted(REPOSITORY.glob("experiments/**/*.md")))
+ALGORITHM = REPOSITORY / "metaser" / "algorithms" / "README.md"
+PAGES = (ALGORITHM, REPOSITORY / "README.md",
+         *(page for folder in ("docs", "experiments") for page in sorted((REPOSITORY / folder).glob("**/*.md"))))  # fmt: skip
 
 
 def examples(page: Path) -> list[str]:
@@ -71,31 +66,6 @@ def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
     check_names(settings)
     assert list(settings.algorithms) == ["maml", "mine"]
     assert settings.algorithms["mine"].name == "multistep"
-
-
-def test_the_corpus_of_the_page_is_read_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = examples(CORPUS)
-    corpus = ran(code)["Esperanto"]()  # type: ignore[operator]
-    monkeypatch.setitem(corpora.CORPORA, corpus.name, corpus)
-    folder = tmp_path / "Esperanto"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for name in product(("v01", "z01"), ("gxo", "kol", "tri", "neu"), "1234"):
-        soundfile.write(folder / f"{'-'.join(name)}.wav", 0.1 * rng.normal(size=1600), 16000)
-    table = corpus.table(folder)
-    assert len(table) == corpus.expected.total == 32
-    assert set(table["emotion"]) == set(corpus.expected.emotions)
-    assert table["gender"].value_counts().to_dict() == {"f": 16, "m": 16}
-    assert "ESPERANTO" in metaser("data", "list", data=tmp_path).stdout
-    (here,) = [entry for entry in json.loads(metaser("data", "list", "--json", data=tmp_path).stdout) if entry["clips"]]
-    assert (here["name"], here["clips"], here["release_clips"], here["folder"]) == ("esperanto", 32, 32, str(folder))
-    checked = metaser("data", "verify", "esperanto", "--json", data=tmp_path)
-    (report,) = json.loads(checked.stdout)
-    assert (checked.returncode, report["ok"], report["clips"], report["findings"]) == (0, True, 32, [])
-    assert report["counts"]["emotion"]["anger"] == {"found": 8, "expected": 8}
-    (folder / "v01-gxo-1.wav").write_bytes(b"RIFF")
-    checked = metaser("data", "verify", "--json", data=tmp_path)
-    assert (checked.returncode, json.loads(checked.stdout)[0]["ok"]) == (1, False)
 
 
 @pytest.mark.quick

@@ -9,7 +9,11 @@ import typer
 from metaser.cli.common import AsJson, Root, stoppable
 
 
-def list_corpora(root: Root = None, as_json: AsJson = False) -> None:
+def list_corpora(
+    names: Annotated[list[str] | None, typer.Argument(help="Corpora; all that metaser knows by default.")] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every corpus: where it is, or how to get it.
 
     Example: metaser data list
@@ -17,7 +21,7 @@ def list_corpora(root: Root = None, as_json: AsJson = False) -> None:
     from metaser.cli.listing import listing, listing_json
     from metaser.runtime.files import data_root
 
-    print((listing_json if as_json else listing)(data_root(root)))
+    print((listing_json if as_json else listing)(data_root(root), names or ()))
 
 
 def fetch(names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")], root: Root = None) -> None:

@@ -22,7 +22,7 @@ class Collection(Section):
     """Corpora that make one study together.
 
     Attributes:
-        corpora: Registered names, or custom corpora.
+        corpora: Registered names; a user's own classes (``path/to/file.py:Class`` or ``module:Class``); or custom corpora.
         at_least: How many of them must be there; all of them when not given.
         neutral: For corpora without neutral clips: where the fixed class may borrow them, the first that is there.
         own_neutral: If not, all borrow, and the corpora's own neutral clips are left out.

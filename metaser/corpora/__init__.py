@@ -38,11 +38,15 @@ CORPORA: dict[str, Corpus] = {
 
 
 def find(name: str) -> Corpus:
-    """The corpus of that name, in any case.
+    """The corpus of that name, in any case; or a user's own, as ``path/to/file.py:Class`` or ``module:Class``.
 
     Raises:
-        UserError: if there is none, with the nearest name.
+        UserError: if there is none, with the nearest name; or a user's own lacks what a corpus has.
     """
+    if ":" in name:
+        from metaser.corpora.own import own_corpus  # only here: a command that has none imports nothing for it
+
+        return own_corpus(name, CORPORA)
     corpus = CORPORA.get(name.strip().lower())
     if corpus is None:
         raise UserError(f"unknown corpus '{name}'; {nearest(name, CORPORA)}")

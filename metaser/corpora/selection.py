@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ class Selection:
     absent: tuple[str, ...] = field(default=())
     unit: str = "clips"
 
+    @property
+    def own_labels(self) -> str:
+        """SHA-256 of what is said of the clips of a user's own corpora, which another file may say tomorrow; empty without any."""
+        own = self.table[~self.table["corpus"].isin(CORPORA)] if self.unit == "clips" else self.table[:0]
+        return hashlib.sha256(own.drop(columns="path").to_csv().encode()).hexdigest() if len(own) else ""
+
 
 LANGUAGES = {"de": "German", "en": "English", "es": "Spanish", "fa": "Persian", "it": "Italian", "ur": "Urdu"}
 
@@ -57,6 +64,11 @@ def choose(
     reasons = []
     for name, collection in wanted.items():
         corpora = [corpus_of(entry) for entry in collection.corpora]
+        names = [corpus.name for corpus in corpora]
+        if twice := [called for called in names if names.count(called) > 1]:
+            raise UserError(
+                f"data.collections.{name}.corpora: two are called {twice[0]!r}; give each a name of its own"
+            )
         if settings.use == "auto" and root is not None and all(corpus.generated for corpus in corpora):
             continue  # a user who names a data root wants what is in it
         found = {corpus: folder for corpus in corpora if (folder := corpus.locate(root, progress)) is not None}
@@ -69,7 +81,7 @@ def choose(
 
 
 def corpus_of(entry: str | config.CustomCorpus) -> Corpus:
-    """A registered corpus by name, or the user's own.
+    """A corpus by its name (`metaser.corpora.find`), or the user's own clips.
 
     Raises:
         UserError: if no corpus has that name.

@@ -287,7 +287,8 @@ class Run:
         features = self.features(trial)
         tree = {**whole, "settings": settings, "targets": trial.targets, "features": {features.name: features.digest}}
         own_code = methods.source_digest(self.trials.of(trial).algorithms[trial.algorithm].name)
-        return json.loads(json.dumps({**tree, "own_code": own_code} if own_code else tree))
+        users = {"own_code": own_code, "own_labels": self.speech.own_labels}
+        return json.loads(json.dumps(tree | {key: digest for key, digest in users.items() if digest}))
 
     @cached_property
     def jobs(self) -> list[Job]:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Collection, Mapping
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +15,8 @@ from metaser.algorithms import ALGORITHMS
 from metaser.algorithms.base import Learner
 from metaser.baselines import BASELINES
 from metaser.config.study import explain
-from metaser.runtime.errors import UserError, first_line, nearest, shown
+from metaser.runtime.errors import UserError, nearest, shown
+from metaser.runtime.own import own_class
 
 LEARNERS: dict[str, type[Learner]] = {**ALGORITHMS, **BASELINES}
 
@@ -34,31 +31,8 @@ def kind(name: str) -> type[Learner]:
         if name not in LEARNERS:
             raise UserError(f"unknown name {name!r}; {nearest(name, LEARNERS)}")
         return LEARNERS[name]
-    place, _, wanted = name.rpartition(":")
-    found = getattr(own_module(place), wanted, None)
-    if not (isinstance(found, type) and issubclass(found, Learner)):
-        raise UserError(f"{name}: {place} has no class {wanted} that is a metaser.algorithms.Learner")
+    found: type[Learner] = own_class(name, Learner)
     return found
-
-
-@cache
-def own_module(place: str) -> ModuleType:
-    """A user's module, by its name or by its file's path.
-
-    Raises:
-        UserError: if it cannot be imported.
-    """
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, OSError) as error:
-        raise UserError(f"{place}: cannot be imported ({first_line(error)})") from None
-    return module
 
 
 def source_digest(name: str) -> str:
