@@ -17,12 +17,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from metaser.corpora.base import Expected, Utterance
-from metaser.corpora.generated import (
-    RATE,
-    GeneratedCorpus,
-    Render,
-    coloured_noise,
-)
+from metaser.corpora.generated import RATE, GeneratedCorpus, Render, coloured_noise
 
 SEED = 20101356
 SESSIONS, TAKES = 12, 50
