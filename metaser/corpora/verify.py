@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 
 from metaser.corpora import CORPORA
 from metaser.corpora.audio import decoded
-from metaser.corpora.base import Corpus, Progress
+from metaser.corpora.base import Corpus, Expected, Progress
 from metaser.corpora.overlap import overlaps
 from metaser.runtime.errors import UserError
 
@@ -101,8 +101,7 @@ def inventory(root: Path | None, corpora: Iterable[Corpus] | None = None) -> lis
     """
     holdings = []
     for corpus in CORPORA.values() if corpora is None else corpora:
-        folder = None if root is None else corpus.folder(root)
-        clips, problem = 0, ""
+        folder, clips, problem = corpus.folder(root), 0, ""
         if folder is not None:
             try:
                 clips = len(corpus.scan(folder).rows)
@@ -127,17 +126,17 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
         UserError: if the folder cannot be read or holds no audio file.
     """
     scan = corpus.scan(folder)
-    table = scan.table
-    clips = []
+    paths, clips = [Path(path) for path in scan.table["path"]], []
     with ThreadPoolExecutor(workers) as pool:
-        for clip in pool.map(decode, map(Path, table["path"])):
+        for clip in pool.map(decode, paths):
             clips.append(clip)
             if progress is not None:
-                progress(len(clips), len(table))
+                progress(len(clips), len(paths))
     sound = [clip for clip in clips if not clip.error]
+    release = corpus.expected
     counts = {
-        "emotion": compare(table["emotion"], corpus.expected.emotions if corpus.expected else None),
-        "speaker": compare(table["speaker"], corpus.expected.speakers if corpus.expected else None),
+        "emotion": compare(scan.table["emotion"], release.emotions if release else None),
+        "speaker": compare(scan.table["speaker"], release.speakers if release else None),
     }
 
     def finding(text: str, *paths: Path, known: bool | None = None) -> Finding:
@@ -148,18 +147,26 @@ def verify(corpus: Corpus, folder: Path, workers: int | None = None, progress: P
     findings = [finding(clip.error, clip.path, known=False) for clip in clips if clip.error]
     findings += [finding(f"not named as {corpus.title} names its clips", path) for path in scan.misnamed]
     findings += [finding("the same clip is there twice; remove one", *pair, known=False) for pair in scan.twice]
-    findings += [finding(text, path, known=known) for path, text, known in odd_rates(corpus, sound)]
-    told = set(map(frozenset, scan.twice))
-    equal = [paths for paths in duplicates(sound) if frozenset(paths) not in told]
-    findings += [finding("the same audio, sample for sample", *paths) for paths in equal]
+    usual = Counter(clip.rate for clip in sound).most_common(1)[0][0] if sound else 0
+    right = release.rates if release and usual in release.rates else (usual,)  # a release may mix several
+    findings += [finding(f"{clip.rate} Hz, where most clips have {usual} Hz", clip.path,
+                         known=f" {clip.rate} Hz" in corpus.oddities.get(clip.path.stem, ""))  # not if it is odd otherwise
+                 for clip in sound if clip.rate not in right]  # fmt: skip
+    equal: dict[bytes, list[Path]] = {}
+    for clip in sound:
+        equal.setdefault(clip.digest, []).append(clip.path)
+    findings += [finding("the same audio, sample for sample", *group) for group in equal.values()
+                 if len(group) > 1 and set(group) not in map(set, scan.twice)]  # fmt: skip
     if corpus.check_overlap:
         pairs = overlaps([clip.path for clip in sound], [clip.rate for clip in sound])
-        findings += [finding(f"{seconds:.2f} s of audio in common", *paths) for paths, seconds in pairs]
+        findings += [finding(f"{seconds:.2f} s of audio in common", *pair) for pair, seconds in pairs]
     named = {path for found in findings for path in found.paths}
-    oddities = [(corpus.oddities.get(clip.path.stem), clip.path) for clip in sound if clip.path not in named]
-    findings += [finding(oddity, path, known=True) for oddity, path in oddities if oddity]
-    findings += completeness(corpus, len(clips), counts)
-    findings += strange_rates(corpus, sound)
+    findings += [finding(corpus.oddities[clip.path.stem], clip.path, known=True) for clip in sound
+                 if clip.path not in named and clip.path.stem in corpus.oddities]  # fmt: skip
+    findings += completeness(release, len(clips), counts) if release else ()
+    if release and usual and usual not in release.rates:
+        released = " or ".join(map(str, release.rates))
+        findings.append(Finding(NOTE, f"most clips have {usual} Hz, the release has {released} Hz: resampled copies"))
     findings.sort(key=lambda found: (BROKEN, KNOWN, NOTE).index(found.level))
     return Report(corpus.name, folder, len(clips), findings, counts)
 
@@ -194,42 +201,8 @@ def compare(found: Iterable[str], expected: Mapping[str, int] | int | None) -> d
     return {name: (counts[name], known.get(name)) for name in sorted({*counts, *known})}
 
 
-def usual_rate(clips: list[Clip]) -> int:
-    """The sample rate in Hz that most clips have; 0 without clips."""
-    rates = Counter(clip.rate for clip in clips)
-    return max(rates, key=rates.__getitem__, default=0)
-
-
-def odd_rates(corpus: Corpus, clips: list[Clip]) -> Iterator[tuple[Path, str, bool]]:
-    """Clips at another rate than most, unless the release mixes both: path, text, whether the release has it so."""
-    usual = usual_rate(clips)
-    mixed = corpus.expected.rates if corpus.expected and usual in corpus.expected.rates else ()
-    for clip in clips:
-        if clip.rate != usual and clip.rate not in mixed:
-            known = f" {clip.rate} Hz" in corpus.oddities.get(clip.path.stem, "")  # not if it is odd otherwise
-            yield clip.path, f"{clip.rate} Hz, where most clips have {usual} Hz", known
-
-
-def strange_rates(corpus: Corpus, clips: list[Clip]) -> Iterator[Finding]:
-    """A note when most clips have a rate that the owners' release does not have: copies that were resampled."""
-    usual = usual_rate(clips)
-    if corpus.expected and usual and usual not in corpus.expected.rates:
-        released = " or ".join(str(rate) for rate in corpus.expected.rates)
-        yield Finding(NOTE, f"most clips have {usual} Hz, the release has {released} Hz: resampled copies")
-
-
-def duplicates(clips: list[Clip]) -> list[tuple[Path, ...]]:
-    """Groups of clips whose samples are all equal."""
-    groups = defaultdict(list)
-    for clip in clips:
-        groups[clip.digest].append(clip.path)
-    return [tuple(paths) for paths in groups.values() if len(paths) > 1]
-
-
-def completeness(corpus: Corpus, clips: int, counts: Mapping[str, Mapping[str, Count]]) -> Iterator[Finding]:
+def completeness(release: Expected, clips: int, counts: Mapping[str, Mapping[str, Count]]) -> Iterator[Finding]:
     """More clips than the release has (broken); fewer clips, emotions or speakers (notes)."""
-    if corpus.expected is None:
-        return
     for kind, named in counts.items():
         known = {name: (found, expected) for name, (found, expected) in named.items() if expected is not None}
         for name, (found, expected) in known.items():
@@ -241,9 +214,9 @@ def completeness(corpus: Corpus, clips: int, counts: Mapping[str, Mapping[str, C
         absent = [name for name, (found, _) in known.items() if not found]
         if absent:
             yield Finding(NOTE, f"no clip at all of {kind} {', '.join(absent)}")
-    if clips < corpus.expected.total:
-        yield Finding(NOTE, f"a subset: {clips} of the release's {corpus.expected.total} clips")
-    speakers = corpus.expected.speakers
+    if clips < release.total:
+        yield Finding(NOTE, f"a subset: {clips} of the release's {release.total} clips")
+    speakers = release.speakers
     if isinstance(speakers, int) and counts["speaker"] and len(counts["speaker"]) != speakers:
         yield Finding(NOTE, f"{len(counts['speaker'])} speakers, the release has {speakers}")
 
