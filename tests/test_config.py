@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaser.config import Algorithm, Features
-from metaser.config.study import Study, merge
+from metaser.config.reading import merge
+from metaser.config.study import Study
 from metaser.runtime.errors import UserError
 from metaser.training import learners, methods
 from support import FMAML

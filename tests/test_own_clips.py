@@ -41,7 +41,7 @@ def test_the_commands_for_clips_of_ones_own_have_the_right_settings(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the page, from the folder that holds the CSV file; every model's tasks can be drawn."""
-    text = (REPOSITORY / "metaser" / "corpora" / "README.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "adding_a_corpus.md").read_text(encoding="utf-8")
     (command,) = re.findall(rf"^    metaser (run experiments/{experiment} .*)$", text, re.MULTILINE)
     _, folder, _, variant, *rest = shlex.split(command)
     assert set(rest[::2]) == {"--set"}

@@ -38,6 +38,8 @@ BLOCK = 1 << 20
 #: What libsndfile says of a file that does not tell its length.
 UNKNOWN = 2**63 - 1
 
+TRUNCATED = "is truncated (shorter than its own header says); fetch it anew"
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -58,12 +60,8 @@ def open_clip(path: str | Path) -> BufferedReader:
     Raises:
         UserError: naming the file, if it is missing, cannot be opened, or is anything else.
     """
-    try:
+    with readable(path):
         handle = open_regular(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from None
     if (size := os.fstat(handle.fileno()).st_size) > LARGEST:
         handle.close()
         raise UserError(f"{path}: has {size} bytes, and a clip at most {LARGEST}; cut it into clips")
@@ -83,32 +81,27 @@ def decoded(path: str | Path) -> Iterator[Clip]:
             file = soundfile.SoundFile(handle.fileno(), closefd=False)
         with file:
             if is_cut_short(handle):
-                raise truncated(path)
-            check_header(path, file)
+                raise UserError(f"{path}: {TRUNCATED}")
+            if wrong := flaw(file.samplerate, file.channels, file.frames):
+                raise UserError(f"{path}: {wrong}")
             yield Clip(file.samplerate, blocks(path, file))
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise UserError(f"{path}: changed while it was read; try again")
 
 
-def check_header(path: str | Path, file: soundfile.SoundFile) -> None:
-    """Refuses what no recording has.
-
-    Raises:
-        UserError: naming the file.
-    """
-    rate, channels, length = file.samplerate, file.channels, file.frames
+def flaw(rate: int, channels: int, samples: int) -> str:
+    """What a header says that no recording has; empty if nothing."""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise UserError(f"{path}: has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew")
+        return f"has a sample rate of {rate} Hz, not {LOWEST_RATE} to {HIGHEST_RATE}; fetch it anew"
     if channels > CHANNELS:
-        raise UserError(f"{path}: has {channels} channels, more than {CHANNELS}; fetch it anew")
-    if length == UNKNOWN:
-        raise UserError(f"{path}: does not say how long it is; write it anew as WAV or FLAC")
-    if length > MOST:
-        raise UserError(
-            f"{path}: is {length / rate / 60:.0f} minutes long, {length} samples, and a clip has {MOST} at most, "
-            f"{MOST / rate / 60:.0f} minutes at {rate} Hz; cut it into clips"
-        )
+        return f"has {channels} channels, more than {CHANNELS}; fetch it anew"
+    if samples == UNKNOWN:
+        return "does not say how long it is; write it anew as WAV or FLAC"
+    if samples > MOST:
+        return (f"is {samples / rate / 60:.0f} minutes long, {samples} samples, and a clip has {MOST} at most, "
+                f"{MOST / rate / 60:.0f} minutes at {rate} Hz; cut it into clips")  # fmt: skip
+    return ""
 
 
 def blocks(path: str | Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -123,7 +116,7 @@ def blocks(path: str | Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         with readable(path):
             block = file.read(size, dtype="float32", always_2d=True)
         if not len(block):
-            raise truncated(path)
+            raise UserError(f"{path}: {TRUNCATED}")
         found += len(block)
         with np.errstate(over="ignore", invalid="ignore"):
             mono = block.mean(axis=1)
@@ -138,26 +131,19 @@ def blocks(path: str | Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[None]:
-    """Turns what libsndfile raises into one line.
+    """Turns what the system and libsndfile raise into one line.
 
     Raises:
         UserError: naming the file.
     """
     try:
         yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise unreadable(path, getattr(error, "error_string", "") or str(error)) from None
-
-
-def unreadable(path: str | Path, reason: str) -> UserError:
-    """The error of a file that cannot be decoded."""
-    reason = " ".join(reason.split()).rstrip(".")
-    return UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file")
-
-
-def truncated(path: str | Path) -> UserError:
-    """The error of a file that holds less than its header says."""
-    return UserError(f"{path}: is truncated (shorter than its own header says); fetch it anew")
+        said = getattr(error, "error_string", "") or getattr(error, "strerror", "") or str(error)
+        reason = " ".join(said.split()).rstrip(".")
+        raise UserError(f"{path}: not readable as audio ({reason}); give a WAV or FLAC file") from None
 
 
 def is_cut_short(handle: BufferedReader) -> bool:

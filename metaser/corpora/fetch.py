@@ -6,7 +6,7 @@ All is done in a hidden folder beside, which is renamed when whole: a corpus is 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import shutil
 import sys
@@ -16,11 +16,12 @@ from pathlib import Path
 import pooch
 
 from metaser.corpora import find
-from metaser.corpora.base import Corpus
+from metaser.corpora.base import Corpus, Download
 from metaser.corpora.download import download
 from metaser.corpora.unpack import unpack
 from metaser.corpora.verify import compare, counted
 from metaser.runtime.errors import UnwritableError, UserError, plain
+from metaser.runtime.files import alone
 from metaser.runtime.progress import progress
 
 
@@ -79,29 +80,15 @@ def fetch(corpus: Corpus, root: Path) -> Path:
         UserError: if a server refuses, a checksum is wrong, or an archive is damaged, evil or another corpus's; all of it
             is removed. If its folder is there, or another process fetches it.
     """
-    with alone(root / f".{corpus.name}.fetch") as work:
+    with workplace(root / f".{corpus.name}.fetch") as work:
         if os.path.lexists(taken := corpus.folder(root) or root / corpus.name):
             raise UserError(f"corpus {corpus.name}: {taken} is there already; move it away")
-        unpacked, archives = work / "unpacked", []
+        print(f"{corpus.name}: {corpus.title}, {corpus.licence}", flush=True)
+        archives = [fetched(corpus, item, work) for item in corpus.downloads]
+        unpacked = work / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)  # a killed run's
         if unpacked.is_symlink():  # which is not followed
             unpacked.unlink()
-        print(f"{corpus.name}: {corpus.title}, {corpus.licence}", flush=True)
-        for item in corpus.downloads:
-            if item.url.startswith("http:") and not item.checksum:
-                print(f"{corpus.name}: {item.file} comes over plain http and without a published checksum, so a change on the "
-                      f"way would not be noticed; only the names and the number of its clips are checked", flush=True)  # fmt: skip
-            print(f"{corpus.name}: fetching {item.url}", flush=True)
-            try:
-                with progress(f"fetching {corpus.name} ({item.file})", item.size) as update:
-                    archives.append(download(item, work, update))
-            except UnwritableError:
-                raise
-            except UserError as error:
-                raise type(error)(f"corpus {corpus.name}: {error}; to get it by hand: {corpus.access}") from None
-            if not item.checksum:
-                print(f"{corpus.name}: no checksum of {item.file} is published; its SHA-256 is "
-                      f"{pooch.file_hash(str(archives[-1]))}", flush=True)  # fmt: skip
         try:
             for item, archive in zip(corpus.downloads, archives, strict=True):
                 with progress(f"unpacking {corpus.name} ({item.file})") as update:
@@ -124,32 +111,49 @@ def fetch(corpus: Corpus, root: Path) -> Path:
     return root / corpus.name
 
 
-@contextlib.contextmanager
-def alone(work: Path) -> Iterator[Path]:
-    """The folder, made if need be, as long as no other process holds it.
+def fetched(corpus: Corpus, item: Download, work: Path) -> Path:
+    """One of a corpus's archives, and what is said of it.
 
     Raises:
-        UserError: if one does.
-        UnwritableError: if it cannot be made.
+        UserError: as `fetch`.
+    """
+    if item.url.startswith("http:") and not item.checksum:
+        print(f"{corpus.name}: {item.file} comes over plain http and without a published checksum, so a change on the "
+              f"way would not be noticed; only the names and the number of its clips are checked", flush=True)  # fmt: skip
+    print(f"{corpus.name}: fetching {item.url}", flush=True)
+    try:
+        with progress(f"fetching {corpus.name} ({item.file})", item.size) as update:
+            archive = download(item, work, update)
+    except UnwritableError:
+        raise
+    except UserError as error:
+        raise type(error)(f"corpus {corpus.name}: {error}; to get it by hand: {corpus.access}") from None
+    if not item.checksum:
+        print(f"{corpus.name}: no checksum of {item.file} is published; its SHA-256 is "
+              f"{pooch.file_hash(str(archive))}", flush=True)  # fmt: skip
+    return archive
+
+
+@contextlib.contextmanager
+def workplace(work: Path) -> Iterator[Path]:
+    """A folder, made if need be, as long as no other process holds it; removed where there is nothing in it to go on from.
+
+    Raises:
+        UserError: if another process holds it.
+        UnwritableError: if it cannot be made, or is a link.
     """
     try:
         work.mkdir(exist_ok=True)
-        handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if work.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "Is a link")
     except OSError as error:
         raise UnwritableError(f"cannot write {work} ({error.strerror})") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(f"{work}: another process is fetching into it; wait until it is done") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield work
-    finally:
-        with contextlib.suppress(OSError):
-            work.rmdir()  # with nothing in it to go on from
-        os.close(handle)
+    with alone(work, "process", instead=""):
+        try:
+            yield work
+        finally:
+            with contextlib.suppress(OSError):
+                work.rmdir()
 
 
 def told(corpus: Corpus, folder: Path) -> bool:

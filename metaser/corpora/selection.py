@@ -111,72 +111,51 @@ def select(
         raise UserError(f"collection {name}: real and generated corpora are never mixed; name them in two collections")
     table = concatenate(corpus.table(folder) for corpus, folder in folders.items())
     table = table.assign(emotion=table["emotion"].replace(dict(settings.merge)))
-    left_out = set() if settings.collections[name].own_neutral else {NEUTRAL}
+    collection = settings.collections[name]
+    left_out = set() if collection.own_neutral else {NEUTRAL}
     table = table[table["emotion"].isin({*settings.emotions, *tasks.fixed} - left_out)]
     table = table.assign(domain=table["language"] if synthetic or tasks.domain == "language" else table["corpus"])
     domains = tuple(sorted(table["domain"].unique()))
     if not domains:
-        raise UserError(
-            f"collection {name}: no clip is of {', '.join(settings.emotions or tasks.fixed) or 'any class'}"
-        )
+        wanted = ", ".join(settings.emotions or tasks.fixed) or "any class"
+        raise UserError(f"collection {name}: no clip is of {wanted}")
     if len(domains) < fewest:
         raise UserError(
             f"collection {name}: only {domains[0]} is there; leaving one {tasks.domain} out needs two at least"
         )
-    present = {corpus.name for corpus in folders}
-    lacking = [label for label in tasks.fixed if not has_class(table, label)]
-    shared = [shared_class(label, settings.collections[name], present, root, progress) for label in lacking]
-    for label, clips in zip(lacking, shared, strict=True):
-        if clips.empty:
-            raise UserError(unlent(label, name, settings.collections[name], table, tasks.fixed))
+    shared = []
+    for label in tasks.fixed:
+        having = set(table.loc[table["emotion"] == label, "domain"])
+        if lacking := [domain for domain in domains if domain not in having]:
+            names = ("silence",) if label == "silence" else collection.neutral
+            lenders = [
+                lender for lender in map(find, names) if lender not in folders
+            ]  # its clips would train what they test
+            shared.append(lent(label, lenders, root, progress))
+            if shared[-1].empty:
+                why = unlent(label, f"data.collections.{name}.neutral", collection.neutral, tasks.fixed)
+                raise UserError(f"fixed class {label}: {', '.join(lacking)} has no clip of it, {why}")
     table = pd.concat([table, *(clips.assign(domain=SHARED) for clips in shared)], ignore_index=True)
-    return Selection(name, "synthetic" if synthetic else "real", table, domains, titles(table, domains), absent)
+    titles = {domain: title([domain], table[table["domain"] == domain]) for domain in domains}
+    return Selection(name, "synthetic" if synthetic else "real", table, domains, titles, absent)
 
 
-def has_class(table: pd.DataFrame, label: str) -> bool:
-    """Whether every domain has clips of its own of a class."""
-    having = table.loc[table["emotion"] == label, "domain"].nunique()
-    return having == table["domain"].nunique()
-
-
-def shared_class(
-    label: str, collection: config.Collection, present: set[str], root: Path | None, progress: Progress | None
-) -> pd.DataFrame:
-    """Clips of a fixed class that not all of the collection's corpora have: generated silence, or borrowed neutral; empty if none.
-
-    A corpus of the collection itself lends nothing: its clips would train one language and test another.
-    """
-    lenders: Sequence[str] = ("silence",) if label == "silence" else collection.neutral
-    for lender in (find(name) for name in lenders if name not in present):
-        folder = lender.locate(root, progress)
-        if folder is not None:
+def lent(label: str, lenders: Sequence[Corpus], root: Path | None, progress: Progress | None) -> pd.DataFrame:
+    """A class's clips of the first corpus that is there and has some; empty if none has."""
+    for lender in lenders:
+        if (folder := lender.locate(root, progress)) is not None:
             table = lender.table(folder)
             if (table["emotion"] == label).any():
                 return table[table["emotion"] == label]
     return pd.DataFrame()
 
 
-def unlent(label: str, name: str, collection: config.Collection, table: pd.DataFrame, fixed: Sequence[str]) -> str:
-    """Why a fixed class has no clips, and what to set.
-
-    Args:
-        label: The class.
-        name: The collection's name.
-        collection: The collection.
-        table: Its clips.
-        fixed: All fixed classes.
-    """
-    without = sorted(set(table["domain"]) - set(table.loc[table["emotion"] == label, "domain"]))
-    rest = f"tasks.fixed=[{', '.join(other for other in fixed if other != label)}]"
-    key = f"data.collections.{name}.neutral"
-    lenders = (f"and no corpus that {key} names ({', '.join(collection.neutral)}) is there to lend some" if collection.neutral
-               else f"and {key} names no corpus outside the collection to lend some")  # fmt: skip
-    return f"fixed class {label}: {', '.join(without)} has no clip of it, {lenders}; name one there, or set {rest}"
-
-
-def titles(table: pd.DataFrame, domains: Sequence[str]) -> dict[str, str]:
-    """Domain → its language's name with the corpora that stand for it."""
-    return {domain: title([domain], table[table["domain"] == domain]) for domain in domains}
+def unlent(label: str, key: str, lenders: Sequence[str], fixed: Sequence[str]) -> str:
+    """Why no corpus lends a fixed class's clips, and what to set."""
+    why = (f"no corpus that {key} names ({', '.join(lenders)}) is there to lend some" if lenders
+           else f"{key} names no corpus outside the collection to lend some")  # fmt: skip
+    rest = ", ".join(other for other in fixed if other != label)
+    return f"and {why}; name one there, or set tasks.fixed=[{rest}]"
 
 
 def title(codes: Iterable[str], table: pd.DataFrame) -> str:
@@ -189,18 +168,20 @@ def announce(selection: Selection, root: Path | None) -> None:
     """Says on standard error which speech is used, and in capitals when it is synthetic."""
     if selection.kind == "bundled":
         say(f"using {selection.collection}, which need no fetching and are not the paper's")
-        return
-    if selection.kind == "synthetic":
+    elif selection.kind == "synthetic":
         why = "" if root else ", since METASER_DATA is not set"
         say(f"using the built-in SYNTHETIC corpus{why}; the numbers say nothing about speech")
-        return
-    parts = {domain: selection.table[selection.table["domain"] == domain] for domain in selection.titles}
-    named = {domain: title(sorted(set(part["language"])), part) if selection.unit == "clips" else selection.titles[domain]
-             for domain, part in parts.items()}  # fmt: skip
-    found = ", ".join(f"{named[domain]}: {len(part)} {selection.unit}" for domain, part in parts.items())
-    what = "real speech, collection" if selection.unit == "clips" else selection.unit
-    say(f"{what} {selection.collection}: {found}")
-    if selection.absent:
+    else:
+        found = []
+        for domain, called in selection.titles.items():
+            part = selection.table[selection.table["domain"] == domain]
+            clips = selection.unit == "clips"
+            found.append(
+                f"{title(sorted(set(part['language'])), part) if clips else called}: {len(part)} {selection.unit}"
+            )
+        what = "real speech, collection" if selection.unit == "clips" else selection.unit
+        say(f"{what} {selection.collection}: {', '.join(found)}")
+    if selection.kind == "real" and selection.absent:
         free = [name for name in selection.absent if name in CORPORA and CORPORA[name].downloads]
         how = [f"`metaser data fetch {' '.join(free)}` gets {'them' if len(free) > 1 else 'it'}"] if free else []
         if len(free) < len(selection.absent):

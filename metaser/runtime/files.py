@@ -192,12 +192,13 @@ def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> It
 
 
 @contextlib.contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
+def alone(folder: Path, what: str, instead: str = ", or give another --results") -> Iterator[None]:
     """Keeps other processes from the same folder; the system lets them in when this one ends, however it ends.
 
     Args:
         folder: An existing one.
         what: What the processes are, such as ``sweep``.
+        instead: What a user can do instead of waiting.
 
     Raises:
         UserError: if another process is in such a block.
@@ -207,7 +208,9 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise UserError(f"{folder}: another {what} is writing it; wait for it, or give another --results") from None
+        raise UserError(f"{folder}: another {what} is writing it; wait for it{instead}") from None
+    except OSError:
+        pass  # a file system without locks
     try:
         yield
     finally:

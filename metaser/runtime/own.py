@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -40,21 +42,40 @@ def own_module(place: str) -> ModuleType:
     """A user's module, by its name or by its file's path; a file is run once, however often it is named.
 
     Raises:
-        UserError: if it cannot be imported, whatever its code raises.
+        UserError: if it cannot be imported.
     """
-    here = str(Path.cwd())
-    try:
-        if not place.endswith(".py"):
-            if here not in sys.path:  # a command's own path begins with the folder that it is installed in
-                sys.path.append(here)
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+    if place.endswith(".py"):
+        return run_file(Path(place), Path(place).stem)
+    if (here := str(Path.cwd())) not in sys.path:  # a command's path begins with the folder that it is installed in
+        sys.path.append(here)
+    with importable(place):
+        return importlib.import_module(place)
+
+
+def run_file(path: Path, name: str) -> ModuleType:
+    """A file as a module of that name.
+
+    Raises:
+        UserError: if it cannot be imported.
+    """
+    with importable(path):
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except Exception as error:
-        reason = first_line(error)
-        kind = "" if isinstance(error, ImportError | SyntaxError | OSError) else f"{type(error).__name__}: "
-        raise UserError(f"{place}: cannot be imported ({kind}{reason})") from error
     return module
+
+
+@contextlib.contextmanager
+def importable(place: str | Path) -> Iterator[None]:
+    """Turns whatever a user's code raises when it is imported into one line.
+
+    Raises:
+        UserError: naming the place.
+    """
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, ImportError | SyntaxError | OSError) else f"{type(error).__name__}: "
+        raise UserError(f"{place}: cannot be imported ({kind}{first_line(error)})") from error

@@ -14,7 +14,7 @@ from metaser import config
 from metaser.algorithms import ALGORITHMS
 from metaser.algorithms.base import Learner
 from metaser.baselines import BASELINES
-from metaser.config.study import explain
+from metaser.config.messages import explain
 from metaser.runtime.errors import UserError, nearest, shown
 from metaser.runtime.own import own_class
 

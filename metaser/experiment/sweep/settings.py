@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from metaser.config import Count, Name, Number, Section, Seed, distinct, study
+from metaser.config import Count, Name, Number, Section, Seed, distinct, messages
+from metaser.config.reading import read_yaml
 from metaser.runtime.errors import UserError, nearest
 from metaser.runtime.files import expanded
 
@@ -106,13 +107,13 @@ def read(path: Path) -> Sweep:
         UserError: naming the file, the key and what would be right.
     """
     try:
-        return Sweep.model_validate(study.read_yaml(path))
+        return Sweep.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}") from None
 
 
 def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line, as `metaser.config.study.explain` words them."""
+    """The first of pydantic's complaints as one line, as `metaser.config.messages.explain` words them."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -122,7 +123,7 @@ def explain(error: ValidationError) -> str:
         return f"{'.'.join(place)}: give a name, or one label with its settings, such as {{slow: {{inner_lr: 0.01}}}}"
     if first["type"] == "too_short":
         return f"{place[0]}: is empty, and so would be the grid; name one at least, or leave the key out for all"
-    return study.explain(error, Sweep)
+    return messages.explain(error, Sweep)
 
 
 def experiment_folder(sweep: Sweep, path: Path) -> Path:
