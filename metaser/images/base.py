@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,14 +81,11 @@ class ImageSet(ABC):
             UserError: naming the file, if it is not what its owners distribute.
         """
 
-    def labelled(
-        self, x: np.ndarray, classes: Sequence[str], drawers: Sequence[str], parts: Sequence[str], paths: Sequence[str]
-    ) -> ImageData:
-        """Images ``(images, 28, 28)`` uint8 with their table."""
+    def labelled(self, x: np.ndarray, rows: Iterable[tuple[str, str, str, str]]) -> ImageData:
+        """Images ``(images, 28, 28)`` uint8 with their table; of each its path, its class, who drew it, and its part."""
         import pandas as pd
         import torch
 
-        rows = zip(paths, classes, drawers, parts, strict=True)
         table = pd.DataFrame([(path, self.name, "", drawer, "", label, "", f"{self.name}/{path}", part)
                               for path, label, drawer, part in rows], columns=[*COLUMNS, "domain"])  # fmt: skip
         return ImageData(torch.from_numpy(np.ascontiguousarray(x)), table)

@@ -27,6 +27,5 @@ class Digits(ImageSet):
         found = load_digits()
         x = [Image.fromarray((255 / 16 * image).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
              for image in found.images]  # fmt: skip
-        digits = [int(digit) for digit in found.target]
-        return self.labelled(np.stack([np.asarray(image) for image in x]), [str(digit) for digit in digits], [""] * len(digits),
-                             [part_of(digit) for digit in digits], [f"digits#{row}" for row in range(len(digits))])  # fmt: skip
+        rows = [(f"digits#{row}", str(digit), "", part_of(digit)) for row, digit in enumerate(found.target)]
+        return self.labelled(np.stack([np.asarray(image) for image in x]), rows)

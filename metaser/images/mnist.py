@@ -52,9 +52,9 @@ class MNIST(ImageSet):
                 raise UserError(f"{folder}: {len(here)} images of {digit}, {EACH} are needed; {self.access}")
             rows.append(here)
         chosen = np.sort(np.concatenate(rows))
-        digits = [int(labels[row]) for row in chosen]
-        return self.labelled(images[chosen], [str(digit) for digit in digits], [""] * len(digits),
-                             [part_of(digit) for digit in digits], [f"{folder / IMAGES}#{row}" for row in chosen])  # fmt: skip
+        digits = labels[chosen].tolist()
+        return self.labelled(images[chosen], [(f"{folder / IMAGES}#{row}", str(digit), "", part_of(digit))
+                                              for row, digit in zip(chosen, digits, strict=True)])  # fmt: skip
 
 
 def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:

@@ -7,6 +7,7 @@ in ``omniglot.csv``, once and for all, where that example shuffles them anew in 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -14,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -50,8 +51,8 @@ class Omniglot(ImageSet):
             UserError: naming the file, if an archive or a drawing cannot be read, or there are not all of them.
         """
         assert folder is not None, "it is not bundled"
-        x, classes, drawers, parts, paths = [], [], [], [], []
-        known, found = split(), 0
+        known, wanted = split(), 20 * len(split())
+        x, rows = [], list[tuple[str, str, str, str]]()
         for path, (alphabet, character, drawer), content in drawings(folder):
             label = f"{alphabet}/{character}"
             if label not in known:
@@ -59,18 +60,13 @@ class Omniglot(ImageSet):
             drawing = decoded(f"{folder}: {path}", content)
             for turn in TURNS:
                 x.append(np.rot90(drawing, turn // 90))
-                classes.append(f"{label}@{turn}" if turn else label)
-                drawers.append(drawer)
-                parts.append(known[label])
-                paths.append(f"{folder / path}@{turn}")
-            found += 1
+                rows.append((f"{folder / path}@{turn}", f"{label}@{turn}" if turn else label, drawer, known[label]))
             if progress:
-                progress(found, 20 * len(known))
-        if found != 20 * len(known):
-            raise UserError(
-                f"{folder}: {found} drawings, where Omniglot has {20 * len(known)}; fetch it anew: {self.access}"
-            )
-        return self.labelled(np.stack(x), classes, drawers, parts, paths)
+                progress(len(x) // len(TURNS), wanted)
+        if len(x) != len(TURNS) * wanted:
+            found = len(x) // len(TURNS)
+            raise UserError(f"{folder}: {found} drawings, where Omniglot has {wanted}; fetch it anew: {self.access}")
+        return self.labelled(np.stack(x), rows)
 
 
 def drawings(folder: Path) -> Iterator[tuple[str, tuple[str, str, str], bytes]]:
@@ -82,24 +78,22 @@ def drawings(folder: Path) -> Iterator[tuple[str, tuple[str, str, str], bytes]]:
     for name in FOLDERS:
         tree, archive = folder / name, folder / f"{name}.zip"
         try:
-            if tree.is_dir():
-                for path in sorted(tree.glob("*/*/*.png")):
-                    relative = PurePosixPath(path.relative_to(folder)).as_posix()
-                    if match := GRAMMAR.fullmatch(relative):
-                        with open(path, "rb") as handle:
-                            yield relative, match.groups(), handle.read(LARGEST)  # type: ignore[misc]
-            elif archive.is_file():
-                with zipfile.ZipFile(archive) as file:
-                    for member in sorted(file.namelist()):
-                        if match := GRAMMAR.fullmatch(member):
-                            with file.open(member) as handle:
-                                yield f"{archive.name}/{member}", match.groups(), handle.read(LARGEST)  # type: ignore[misc]
-            else:
-                raise UserError(f"{folder}: has neither {name}/ nor {name}.zip; {Omniglot.access}")
+            with contextlib.ExitStack() as stack:
+                if tree.is_dir():
+                    members = [path.relative_to(folder).as_posix() for path in sorted(tree.glob("*/*/*.png"))]
+                    above = ""
+                elif archive.is_file():
+                    file = stack.enter_context(zipfile.ZipFile(archive))
+                    members, above = sorted(file.namelist()), f"{archive.name}/"
+                else:
+                    raise UserError(f"{folder}: has neither {name}/ nor {name}.zip; {Omniglot.access}")
+                for member in members:
+                    if match := GRAMMAR.fullmatch(member):
+                        with file.open(member) if above else open(folder / member, "rb") as handle:
+                            yield above + member, match.groups(), handle.read(LARGEST)  # type: ignore[misc]
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            raise UserError(
-                f"{archive if archive.is_file() else tree}: cannot be read ({first_line(error)}); fetch it anew"
-            ) from None
+            place = archive if archive.is_file() else tree
+            raise UserError(f"{place}: cannot be read ({first_line(error)}); fetch it anew") from None
 
 
 def decoded(path: str, content: bytes) -> np.ndarray:

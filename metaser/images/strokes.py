@@ -36,24 +36,17 @@ class Strokes(ImageSet):
     def load(self, folder: Path | None, progress: Progress | None = None) -> ImageData:
         """All of them."""
         named = [(part, f"{part}{number:02}") for part, count in PARTS.items() for number in range(count)]
-        rows = [(place, hand) for place in range(len(named)) for hand in range(HANDS)]
-        x = np.stack([drawn(place, hand) for place, hand in rows])
-        parts, classes = ([named[place][column] for place, _ in rows] for column in (0, 1))
-        return self.labelled(
-            x, classes, [f"{hand:02}" for _, hand in rows], parts, [f"{place}.{hand}" for place, hand in rows]
-        )
+        places = [(place, hand) for place in range(len(named)) for hand in range(HANDS)]
+        rows = [(f"{place}.{hand}", named[place][1], f"{hand:02}", named[place][0]) for place, hand in places]
+        return self.labelled(np.stack([drawn(place, hand) for place, hand in places]), rows)
 
 
 def drawn(character: int, hand: int) -> np.ndarray:
     """A character ``(28, 28)`` uint8 as a hand draws it; ink is 255."""
     plan, style = np.random.default_rng([SEED, 0, character]), np.random.default_rng([SEED, 1, hand])
     rng = np.random.default_rng([SEED, 2, character, hand])
-    slant, size, width, shake = (
-        style.normal(0, 0.15),
-        style.uniform(0.75, 1.0),
-        style.uniform(5, 10),
-        style.uniform(0.01, 0.05),
-    )
+    slant, size = style.normal(0, 0.15), style.uniform(0.75, 1.0)
+    width, shake = style.uniform(5, 10), style.uniform(0.01, 0.05)
     image = Image.new("L", (LARGE, LARGE))
     pen = ImageDraw.Draw(image)
     for _ in range(plan.integers(2, 5)):
@@ -62,7 +55,6 @@ def drawn(character: int, hand: int) -> np.ndarray:
         t = np.linspace(0, 1, POINTS)[:, None]
         curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * 1.5 * ends[1] + t**2 * ends[2]
         curve = 0.8 * size * np.stack([curve[:, 0] + slant * curve[:, 1], curve[:, 1]], axis=1)
-        pen.line(
-            [tuple(point) for point in (LARGE * (curve + 0.5)).tolist()], fill=255, width=round(width), joint="curve"
-        )
+        points = [tuple(point) for point in (LARGE * (curve + 0.5)).tolist()]
+        pen.line(points, fill=255, width=round(width), joint="curve")
     return shrunk(image)
