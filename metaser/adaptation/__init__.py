@@ -35,6 +35,6 @@ def train(
     """
     from metaser.adaptation import training
 
-    wanted = training.Wanted(Path(experiment), algorithm=algorithm, corpora=corpora, overrides=settings)
-    training.train(wanted, Path(out), Path(root) if root else None)
+    training.train(Path(out), Path(experiment), label=algorithm, corpora=corpora, overrides=settings,
+                   root=Path(root) if root else None)  # fmt: skip
     return load(out)

@@ -37,9 +37,10 @@ class Answers:
 
     def windows(self) -> pd.DataFrame:
         """A row per span: clip, start and end in s, label, every class's probability, and the note."""
-        frame = pd.DataFrame({"clip": [span.clip for span in self.spans], "start": [span.start for span in self.spans],
-                              "end": [span.end for span in self.spans]})  # fmt: skip
-        return self._named(frame, self.probabilities, [span.note for span in self.spans])
+        frame = pd.DataFrame(
+            [(span.clip, span.start, span.end) for span in self.spans], columns=["clip", "start", "end"]
+        )
+        return self._answered(frame, self.probabilities, [span.note for span in self.spans])
 
     def table(self) -> pd.DataFrame:
         """A row per clip: clip, label, its probability, every class's, and the note; of a long clip the mean of its windows.
@@ -47,18 +48,20 @@ class Answers:
         A clip without an answer has an empty label, no probabilities, and a note why: ``too short``, ``silent``, or why it cannot
         be read. Windows without one do not count for their clip.
         """
-        frame = pd.DataFrame({"clip": [span.clip for span in self.spans], "note": [span.note for span in self.spans]})
-        means = pd.DataFrame(self.probabilities).groupby(frame["clip"], sort=False).mean()
-        notes = frame.groupby("clip", sort=False)["note"].agg(lambda notes: notes.iloc[0] if all(notes) else "")
-        return self._named(pd.DataFrame({"clip": means.index}), means.to_numpy(), list(notes))
+        clips = pd.Series([span.clip for span in self.spans])
+        means = pd.DataFrame(self.probabilities).groupby(clips, sort=False).mean()
+        notes = pd.Series([span.note for span in self.spans], dtype=object).groupby(clips, sort=False)
+        return self._answered(pd.DataFrame({"clip": means.index}), means.to_numpy(),
+                              [each.iloc[0] if all(each) else "" for _, each in notes])  # fmt: skip
 
-    def _named(self, frame: pd.DataFrame, probabilities: np.ndarray, notes: Sequence[str]) -> pd.DataFrame:
+    def _answered(self, frame: pd.DataFrame, probabilities: np.ndarray, notes: Sequence[str]) -> pd.DataFrame:
+        """The frame with label, its probability, every class's, and the notes."""
         answered = np.isfinite(probabilities).all(axis=1)
         best = np.where(answered[:, None], probabilities, 0).argmax(axis=1)
-        labels = [self.classes[place] if known else "" for place, known in zip(best, answered, strict=True)]
-        return pd.concat([frame, pd.DataFrame({"label": labels, "probability": probabilities[np.arange(len(best)), best]}),
-                          pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes]),
-                          pd.DataFrame({"note": notes})], axis=1)  # fmt: skip
+        frame["label"] = [self.classes[place] if known else "" for place, known in zip(best, answered, strict=True)]
+        frame["probability"] = probabilities[np.arange(len(best)), best]
+        frame[[f"p_{name}" for name in self.classes]] = probabilities
+        return frame.assign(note=notes)
 
     def csv(self) -> str:
         """`table` as CSV, text guarded by `metaser.reporting.spreadsheet`."""
@@ -69,21 +72,19 @@ class Answers:
 
         Probabilities are finite numbers; those of a clip without an answer are null, as is its label.
         """
-        spans = self.windows()
-        found = []
-        for row in self.table().to_dict("records"):
-            own = spans[spans["clip"] == row["clip"]]
-            entry = {"clip": row["clip"], **self._answer(row)}
-            if len(own) > 1:
-                entry["windows"] = [{"start": one["start"], "end": one["end"], **self._answer(one)}
-                                    for one in own.to_dict("records")]  # fmt: skip
-            found.append(entry)
-        return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
 
-    def _answer(self, row: dict) -> dict[str, Any]:
-        shares = {name: round(float(row[f"p_{name}"]), 6) for name in self.classes}
-        return {"label": row["label"] or None, "note": row["note"],
-                "probabilities": {name: share if math.isfinite(share) else None for name, share in shares.items()}}  # fmt: skip
+        def said(row: Any) -> dict[str, Any]:
+            shares = {name: round(float(row[f"p_{name}"]), 6) for name in self.classes}
+            return {"label": row["label"] or None, "note": row["note"],
+                    "probabilities": {name: share if math.isfinite(share) else None for name, share in shares.items()}}  # fmt: skip
+
+        windows, found = self.windows(), []
+        for row in self.table().to_dict("records"):
+            found.append({"clip": row["clip"], **said(row)})
+            own = windows[windows["clip"] == row["clip"]].to_dict("records")
+            if len(own) > 1:
+                found[-1]["windows"] = [{"start": one["start"], "end": one["end"], **said(one)} for one in own]
+        return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
 
     def timelines(self, folder: Path) -> list[Path]:
         """A plot per clip that has several windows: every class's probability against time; the files.

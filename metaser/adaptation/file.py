@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 
 from metaser import config
 from metaser.config import Section, distinct
-from metaser.config.study import explain
+from metaser.config.messages import explain
 from metaser.features import recipe
 from metaser.features.recipes import RECIPES
 from metaser.models import MODELS
@@ -124,15 +124,10 @@ class Facts(Section):
     also: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _known(self) -> Facts:
-        named = ("network", self.network, MODELS), ("features.recipe", self.features.recipe, RECIPES)
-        for key, name, known in named:
-            if name not in known:
-                raise ValueError(f"{key}: there is no {shown(name)}; {nearest(name[:NAME], known)}")
-        return self
-
-    @model_validator(mode="after")
     def _possible(self) -> Facts:
+        for key, name, there in ("network", self.network, MODELS), ("features.recipe", self.features.recipe, RECIPES):
+            if name not in there:
+                raise ValueError(f"{key}: there is no {shown(name)}; {nearest(name[:NAME], there)}")
         for key, names, special in (("classes", self.classes, self.fixed), ("answers", self.answers, self.also)):
             distinct(key, names)
             if special >= max(1, len(names)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -26,27 +26,8 @@ from metaser.training import methods
 from metaser.training.checkpoint import Checkpoints
 from metaser.training.methods import LEARNERS
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which model.
-
-    Attributes:
-        experiment: The experiment's folder, whose settings are used; one that is not below the current folder is looked for
-            beside the package.
-        variant: Of these; the first when not given.
-        protocol: The same.
-        algorithm: Its label; the first one when not given.
-        corpora: To train on; when empty, those of the settings that are there, or the built-in one where none is.
-        overrides: ``key=value`` settings over all others.
-    """
-
-    experiment: Path
-    variant: str = ""
-    protocol: str = ""
-    algorithm: str = ""
-    corpora: Sequence[str] = ()
-    overrides: Sequence[str] = ()
+#: Settings that train on every domain and leave none out to test on.
+EVERYTHING = ("data.sources=[]", "data.targets=[]")
 
 
 class Whole(Run):
@@ -55,12 +36,21 @@ class Whole(Run):
     fewest = 1
 
 
-def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
+def train(
+    out: Path, experiment: Path, variant: str = "", protocol: str = "", label: str = "", corpora: Sequence[str] = (),
+    overrides: Sequence[str] = (), root: Path | None = None,
+) -> Facts:  # fmt: skip
     """Trains a model and writes its file; a training that was stopped goes on from its last checkpoint.
 
     Args:
-        wanted: Which.
         out: The model file to write.
+        experiment: The experiment's folder, whose settings are used; one that is not below the current folder is looked for
+            beside the package.
+        variant: Of these; the first when not given.
+        protocol: The same.
+        label: The algorithm's; the first one when not given.
+        corpora: To train on; when empty, those of the settings that are there, or the built-in one where none is.
+        overrides: ``key=value`` settings over all others.
         root: As in `metaser.experiment.Run`.
 
     Raises:
@@ -70,14 +60,20 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name the file to write, such as {out / 'model.safetensors'}")
     folder = writable_folder(out.absolute().parent, "the model file's folder")
-    experiment = located(wanted.experiment)
+    beside = Path(__file__).parents[2] / experiment
+    experiment = beside if not experiment.exists() and beside.exists() else experiment
     study = Study(experiment / "config.yaml", methods)
-    variant = wanted.variant or next(iter(study.variants), "")
-    protocol, overrides = wanted.protocol or study.protocols[0], [*corpora(wanted.corpora), *wanted.overrides]
+    variant, protocol = variant or next(iter(study.variants), ""), protocol or study.protocols[0]
+    chosen = (
+        [f"data.collections={{chosen: {{corpora: [{', '.join(corpora)}]}}}}", "data.use=chosen", *EVERYTHING]
+        if corpora
+        else []
+    )
+    overrides = [*chosen, *overrides]
     draft = study.experiment(variant=variant, protocol=protocol, overrides=overrides)
     if draft.data.images:
         raise UserError(f"{experiment}: is about images, and a model file is for speech; give experiments/adapt")
-    label = wanted.algorithm or next(iter(draft.algorithms))
+    label = label or next(iter(draft.algorithms))
     kind = LEARNERS.get(draft.algorithms[label].name) if label in draft.algorithms else None
     if kind and not kind.savable:
         raise UserError(f"--algorithm {label}: what it learns cannot be kept in a model file; choose another")
@@ -88,10 +84,14 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
     settings = run.trials.of(trial)
     with Workers(1 if run.device.type == "cuda" else None) as workers:
         work = TrialRun(run.trials, trial, run.features(trial), workers)
-        identity = seal([run.identity(), label, sources, settings.model_dump(mode="json")])
+        identity = seal([run.identity(), run.speech.own_labels, label, sources, settings.model_dump(mode="json")])
         kept = folder / f".{out.name}.{identity[:12]}.partial"
         with progress(f"training {label}", settings.training.iterations) as update:
             work.train(lambda done: update(done, settings.training.iterations), Checkpoints(kept, work.rows))
+    clips = run.speech.table["domain"].value_counts()
+    trained = Trained(experiment=settings.experiment, variant=run.variant, protocol=trial.protocol, label=label, seed=trial.seed,
+                      kind=run.speech.kind, clips={source: int(clips[source]) for source in sources}, commit=commit(experiment),
+                      versions={name: metadata.version(name) for name in PACKAGES})  # fmt: skip
     facts = Facts(
         algorithm=settings.algorithms[label],
         engine=settings.engine,
@@ -100,27 +100,11 @@ def train(wanted: Wanted, out: Path, root: Path | None = None) -> Facts:
         recipe=seal(asdict(recipe(settings.features.recipe, backend=settings.features.backend))),
         classes=(*work.samplers[""].emotions, *settings.tasks.fixed),
         fixed=len(settings.tasks.fixed),
-        trained=Trained(
-            experiment=settings.experiment,
-            variant=run.variant,
-            protocol=trial.protocol,
-            label=label,
-            seed=trial.seed,
-            kind=run.speech.kind,
-            clips={source: int((run.speech.table["domain"] == source).sum()) for source in sources},
-            commit=commit(experiment),
-            versions={name: metadata.version(name) for name in PACKAGES},
-        ),
+        trained=trained,
     )
     file.write(out, facts, work.learner.state())
     shutil.rmtree(kept, ignore_errors=True)
     return facts
-
-
-def located(experiment: Path) -> Path:
-    """The experiment's folder, or the one of that name beside the package, so that any folder is a good one to work in."""
-    beside = Path(__file__).parents[2] / experiment
-    return beside if not experiment.exists() and beside.exists() else experiment
 
 
 def present(settings: config.Data, root: Path | None) -> list[str]:
@@ -136,22 +120,8 @@ def present(settings: config.Data, root: Path | None) -> list[str]:
         found = [corpus for corpus in every if corpus.generated or corpus.locate(root)]
         if found:
             if root and all(corpus.generated for corpus in found):
-                say(
-                    f"{root}: holds none of {', '.join(dict.fromkeys(lacking))} (`metaser data list` says where to get them)"
-                )
-            return [
-                f"data.use={name}",
-                f"data.collections.{name}.at_least={len(found)}",
-                "data.sources=[]",
-                "data.targets=[]",
-            ]
+                named = ", ".join(dict.fromkeys(lacking))
+                say(f"{root}: holds none of {named} (`metaser data list` says where to get them)")
+            return [f"data.use={name}", f"data.collections.{name}.at_least={len(found)}", *EVERYTHING]
         lacking += [corpus.name for corpus in every]
     return []  # `choose` says what is missing
-
-
-def corpora(names: Sequence[str]) -> list[str]:
-    """Settings that use some corpora and no others."""
-    if not names:
-        return []
-    return [f"data.collections={{chosen: {{corpora: [{', '.join(names)}]}}}}", "data.use=chosen", "data.sources=[]",
-            "data.targets=[]"]  # fmt: skip

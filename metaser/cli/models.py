@@ -43,12 +43,10 @@ def train(
     Example: metaser train model.safetensors --corpus emodb --corpus ravdess
     """
     training()
-    from metaser.adaptation.training import Wanted
     from metaser.adaptation.training import train as train_model
 
     with stoppable("the same command goes on from the last checkpoint"):
-        wanted = Wanted(experiment, variant, protocol, algorithm, corpus or [], setting or [])
-        facts = train_model(wanted, out, root)
+        facts = train_model(out, experiment, variant, protocol, algorithm, corpus or [], setting or [], root)
     if as_json:
         print(
             json.dumps({"file": str(out), "classes": facts.classes, **facts.trained.model_dump(mode="json")}, indent=1)
