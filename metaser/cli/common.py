@@ -18,6 +18,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting over the configuration's; may be repeated."),
 ]
+#: An option that may be repeated.
+Several = list[str] | None
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

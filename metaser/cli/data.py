@@ -78,8 +78,5 @@ def probe(
         features = extract(concatenate(corpus.table(folder) for corpus, folder in found), chosen, update)
     scores = linear.probe(features.x, features.table, features.lengths)
     print(scores.to_string(index=False, float_format="{:.3f}".format))
-    print(
-        scores.groupby("protocol", sort=False)[["accuracy", "uar", "chance"]]
-        .mean()
-        .to_string(float_format="{:.3f}".format)
-    )
+    means = scores.groupby("protocol", sort=False)[["accuracy", "uar", "chance"]].mean()
+    print(means.to_string(float_format="{:.3f}".format))

@@ -75,9 +75,7 @@ def verify_all(names: Sequence[str], root: Path | None, as_json: bool = False) -
     chosen = [locate(name, root) for name in dict.fromkeys(names)] or [
         (corpus, folder) for corpus in CORPORA.values() if not corpus.generated and (folder := corpus.folder(root))]  # fmt: skip
     if not chosen:
-        raise UserError(
-            f"{root}: holds no corpus that metaser knows; its folders must be named as `metaser data list` does"
-        )
+        raise UserError(f"{root}: holds no corpus that metaser knows; name its folders as `metaser data list` does")
     sound, facts = True, []
     for corpus, folder in chosen:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaser.cli.common import AsJson, Root, Settings, stoppable, training
+from metaser.cli.common import AsJson, Root, Settings, Several, stoppable, training
 from metaser.runtime.errors import UserError, plain
 from metaser.runtime.progress import say
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from metaser.adaptation.estimate import Estimate
 
 
+#: The experiment whose settings a model is trained by.
+ADAPT = Path("experiments/adapt")
+
+OfExperiment = Annotated[str, typer.Option(help="Of the experiment; its first one by default.")]
+
+
 def train(
     out: Annotated[Path, typer.Argument(help="The model file to write, such as model.safetensors.")],
-    experiment: Annotated[Path, typer.Option(help="The experiment whose settings are used.")] = Path(
-        "experiments/adapt"
-    ),
-    variant: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
-    protocol: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
-    algorithm: Annotated[str, typer.Option(help="Of the experiment; its first one by default.")] = "",
+    experiment: Annotated[Path, typer.Option(help="The experiment whose settings are used.")] = ADAPT,
+    variant: OfExperiment = "",
+    protocol: OfExperiment = "",
+    algorithm: OfExperiment = "",
     corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Train on this corpus, and on no other; may be repeated. By default on those of the experiment that are there.",
-            show_default=False,
-        ),
+        Several, typer.Option(help="Train on this corpus alone; may be repeated. By default on all that are there.")
     ] = None,
     setting: Settings = None,
     root: Root = None,
@@ -48,9 +48,8 @@ def train(
     with stoppable("the same command goes on from the last checkpoint"):
         facts = train_model(out, experiment, variant, protocol, algorithm, corpus or [], setting or [], root)
     if as_json:
-        print(
-            json.dumps({"file": str(out), "classes": facts.classes, **facts.trained.model_dump(mode="json")}, indent=1)
-        )
+        trained = facts.trained.model_dump(mode="json")
+        print(json.dumps({"file": str(out), "classes": facts.classes, **trained}, indent=1))
         return
     clips = ", ".join(f"{name}: {count} clips" for name, count in facts.trained.clips.items())
     synthetic = " (SYNTHETIC data: it knows nothing of speech)" if facts.trained.kind == "synthetic" else ""
@@ -59,22 +58,10 @@ def train(
 
 def adapt(
     model: Annotated[Path, typer.Argument(help="A model file, from `metaser train`.")],
-    clips: Annotated[
-        Path,
-        typer.Argument(
-            help="Your clips: emotion/*.wav, speaker/emotion/*.wav, or a CSV file (path, emotion, speaker)."
-        ),
-    ],
+    clips: Annotated[Path, typer.Argument(help="emotion/*.wav, speaker/emotion/*.wav, or a CSV file of your clips.")],
     out: Annotated[Path, typer.Argument(help="The adapted model file to write.")],
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A class that the model knows and the clips do not show; may be repeated.", show_default=False
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=0, help="Inner steps, of a model that takes any.", show_default=False)
-    ] = None,
+    also: Annotated[Several, typer.Option(help="A class that it knows and no clip shows; may be repeated.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps, of a model that takes any.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a trained model to a few labelled clips, of any classes.
@@ -101,9 +88,7 @@ def adapt(
         print(f"{what}, each in turn: {100 * estimate.share:.0f} % of {estimate.clips} right (95 % interval {100 * low:.0f} to "
               f"{100 * high:.0f}; chance {100 / len(facts.answers):.0f}); this holds {estimate.holds}")  # fmt: skip
     if not found:
-        say(
-            "no class may have a single clip for an estimate of how good this is; keep some labelled clips to test it by"
-        )
+        say("no class may have a single clip for an estimate of how good it is; keep labelled clips to test it by")
     print(f"written to {out}")
 
 
@@ -112,18 +97,14 @@ def predict(
     clips: Annotated[list[str], typer.Argument(help="Audio files, folders of them, or - for paths on standard input.")],
     as_json: AsJson = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV; text that a spreadsheet would run begins with an apostrophe.")
+        bool, typer.Option("--csv", help="Print CSV; text that spreadsheets would run begins with '.")
     ] = False,
     together: Annotated[
-        bool, typer.Option("--together", help="The clips are of one speaker, and are measured by one another.")
+        bool, typer.Option("--together", help="The clips are of one speaker, measured by one another.")
     ] = False,
-    window: Annotated[
-        float, typer.Option(min=0, help="Cut longer clips into windows of so many seconds; 0: do not.")
-    ] = 0,
+    window: Annotated[float, typer.Option(min=0, help="Cut longer clips into windows of so many s; 0: do not.")] = 0,
     hop: Annotated[float, typer.Option(min=0, help="Seconds from window to window; 0: half a window.")] = 0,
-    timeline: Annotated[
-        Path | None, typer.Option(help="Write a plot per long clip into this folder.", show_default=False)
-    ] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Write a plot per long clip into this folder.")] = None,
 ) -> None:
     """Predict the emotion of clips: a label and every class's probability, a row per clip.
 

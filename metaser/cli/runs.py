@@ -8,28 +8,25 @@ from typing import Annotated
 
 import typer
 
-from metaser.cli.common import Root, Settings, stoppable, training
+from metaser.cli.common import Root, Settings, Several, stoppable, training
 from metaser.runtime.errors import PartialError
+
+RESULTS = Path("results")
 
 
 def run(
     experiment: Annotated[Path, typer.Argument(help="The experiment's folder, such as experiments/fmaml.")],
     variant: Annotated[str, typer.Option(help="Which of its variants, such as 5shot.")] = "",
-    protocol: Annotated[
-        list[str] | None, typer.Option(help="Only this protocol, such as strict; may be repeated.", show_default=False)
-    ] = None,
+    protocol: Annotated[Several, typer.Option(help="Only this protocol, such as strict; may be repeated.")] = None,
     setting: Settings = None,
-    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/experiment/variant/data.")] = RESULTS,
     root: Root = None,
     resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same configuration.")] = True,
     checkpoint_every: Annotated[
-        int, typer.Option(min=0, help="Meta-iterations from one checkpoint to the next; 0: one a minute.")
+        int, typer.Option(min=0, help="Meta-iterations between checkpoints; 0: one a minute.")
     ] = 0,
     processes: Annotated[
-        int,
-        typer.Option(
-            min=0, envvar="METASER_PROCESSES", help="Models trained side by side; 0: as there are cores and models."
-        ),
+        int, typer.Option(min=0, envvar="METASER_PROCESSES", help="Models trained side by side; 0: one per core.")
     ] = 0,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also write profile.txt: where training's time goes.")
@@ -57,7 +54,7 @@ def run(
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="The sweep, such as experiments/fmaml/sweep.yaml.")],
-    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/sweeps/name.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Where results go: RESULTS/sweeps/name.")] = RESULTS,
     root: Root = None,
 ) -> None:
     """Run a grid of algorithms, targets, variants and seeds, on this machine or by Slurm; what is done is not done again.
@@ -94,13 +91,9 @@ def render(
 
 
 def report(
-    results: Annotated[Path, typer.Option(help="The folder that holds the results of all experiments.")] = Path(
-        "results"
-    ),
-    out: Annotated[
-        Path | None, typer.Option(help="The page; report.html in the results folder by default.", show_default=False)
-    ] = None,
-    experiments: Annotated[Path, typer.Option(help="Where the methods' names and the papers' numbers are.")] = Path(
+    results: Annotated[Path, typer.Option(help="The folder that holds the results of all experiments.")] = RESULTS,
+    out: Annotated[Path | None, typer.Option(help="The page; report.html in the results folder by default.")] = None,
+    experiments: Annotated[Path, typer.Option(help="Where methods' names and papers' numbers are.")] = Path(
         "experiments"
     ),
 ) -> None:

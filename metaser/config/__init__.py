@@ -43,9 +43,7 @@ class Experiment(Section):
         distinct("tasks.fixed and data.emotions", [*self.tasks.fixed, *self.data.emotions])
         for label, algorithm in self.algorithms.items():
             if algorithm.fixed_support and not (self.tasks.fixed and self.tasks.fixed_shots):
-                raise ValueError(
-                    f"algorithms.{label}.fixed_support: needs tasks.fixed and tasks.fixed_shots, such as 5"
-                )
+                raise ValueError(f"algorithms.{label}.fixed_support: needs tasks.fixed and tasks.fixed_shots")
         return self
 
     def of(self, label: str) -> Experiment:

@@ -97,9 +97,8 @@ class Data(Section):
         if self.sources and self.source_sets:
             raise ValueError("give sources or source_sets, not both")
         if self.use not in ("auto", *self.collections):
-            raise ValueError(
-                f"use: unknown collection {shown(self.use)}; {nearest(self.use, ['auto', *self.collections])}"
-            )
+            near = nearest(self.use, ["auto", *self.collections])
+            raise ValueError(f"use: unknown collection {shown(self.use)}; {near}")
         return self
 
 

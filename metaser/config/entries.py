@@ -55,9 +55,8 @@ def expanded(tree: dict[str, Any], methods: Methods) -> dict[str, Any]:
             try:
                 name = label.format(**row)
             except (KeyError, ValueError, IndexError):
-                raise UserError(
-                    f"algorithms.{label}: has keys that its grid has not; it has {', '.join(grid)}"
-                ) from None
+                has = ", ".join(grid)
+                raise UserError(f"algorithms.{label}: has keys that its grid has not; it has {has}") from None
             if name in found:
                 raise UserError(f"algorithms.{label}: names two rows {name}; name them by all that the grid changes, such as "
                                 f"{label}_{{{next(iter(grid))}}}")  # fmt: skip
@@ -80,9 +79,8 @@ def resolved(label: str, entries: Mapping[str, Any], methods: Methods, before: t
         return dict(entry) if isinstance(entry, dict) else entry
     other, own = entry["like"], {key: value for key, value in entry.items() if key != "like"}
     if not isinstance(other, str) or other not in entries:
-        raise UserError(
-            f"algorithms.{label}.like: no algorithm {shown(other)}; {nearest(str(other), map(str, entries))}"
-        )
+        near = nearest(str(other), map(str, entries))
+        raise UserError(f"algorithms.{label}.like: no algorithm {shown(other)}; {near}")
     if other in (*before, label):
         raise UserError(f"algorithms.{label}.like: is like itself, by way of {', '.join((*before, label))}")
     base = resolved(other, entries, methods, (*before, label))

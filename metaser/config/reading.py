@@ -51,11 +51,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "unreadable"
         where = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}: is not valid YAML{where} ({getattr(error, 'problem', None) or 'unreadable'})"
-        ) from None
+        raise UserError(f"{path}: is not valid YAML{where} ({problem})") from None
     except Exception as error:  # whatever its constructors raise, such as at a date that no calendar has
         raise UserError(f"{path}: has a value that cannot be read ({first_line(error)})") from None
     if not isinstance(tree, dict):

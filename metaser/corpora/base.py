@@ -208,9 +208,7 @@ class Corpus(ABC):
                 raise UserError(f"{folder / relative}: parse of {self.argument} fails at this name "
                                 f"({type(error).__name__}: {first_line(error)})") from error  # fmt: skip
             if not isinstance(found, Utterance | None):
-                raise UserError(
-                    f"{folder / relative}: parse of {self.argument} gives {shown(found)}, no Utterance and not None"
-                )
+                raise UserError(f"{folder / relative}: parse of {self.argument} gives {shown(found)}, no Utterance")
             yield relative, found
 
     def scan(self, folder: Path) -> Scan:

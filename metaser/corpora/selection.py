@@ -66,9 +66,7 @@ def choose(
         corpora = [corpus_of(entry) for entry in collection.corpora]
         names = [corpus.name for corpus in corpora]
         if twice := [called for called in names if names.count(called) > 1]:
-            raise UserError(
-                f"data.collections.{name}.corpora: two are called {twice[0]!r}; give each a name of its own"
-            )
+            raise UserError(f"data.collections.{name}.corpora: two are called {twice[0]!r}; rename one")
         if settings.use == "auto" and root is not None and all(corpus.generated for corpus in corpora):
             continue  # a user who names a data root wants what is in it
         found = {corpus: folder for corpus in corpora if (folder := corpus.locate(root, progress)) is not None}

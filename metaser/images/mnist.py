@@ -42,9 +42,8 @@ class MNIST(ImageSet):
         assert folder is not None, "it is not bundled"
         images, labels = read_idx(folder, IMAGES, 3), read_idx(folder, LABELS, 1)
         if len(images) != len(labels) or images.shape[1:] != (SIDE, SIDE):
-            raise UserError(
-                f"{folder}: {IMAGES} is {images.shape}, {LABELS} {labels.shape}; they do not belong together"
-            )
+            shapes = f"{images.shape}, {labels.shape}"
+            raise UserError(f"{folder}: {IMAGES} and {LABELS} do not belong together ({shapes})")
         rows = []
         for digit in range(10):
             here = np.flatnonzero(labels == digit)[:EACH]
@@ -76,7 +75,6 @@ def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, struct.error, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); fetch it anew") from None
     if len(content) != size:
-        raise UserError(
-            f"{path}: holds {'more' if len(content) > size else 'less'} than its header says; fetch it anew"
-        )
+        what = "more" if len(content) > size else "less"
+        raise UserError(f"{path}: holds {what} than its header says; fetch it anew")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)

@@ -105,9 +105,8 @@ def decoded(path: str, content: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.size != (DRAWN, DRAWN):
-                raise UserError(
-                    f"{path}: is {image.size[0]} × {image.size[1]} pixels, not {DRAWN} × {DRAWN}; fetch it anew"
-                )
+                size = "{} × {}".format(*image.size)
+                raise UserError(f"{path}: is {size} pixels, not {DRAWN} × {DRAWN}; fetch it anew")
             return 255 - shrunk(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as PNG ({first_line(error)}); fetch it anew") from None
