@@ -134,6 +134,17 @@ def test_each_mistake_is_one_line(tmp_path: Path, change: tuple[str, str], parts
     assert all(part in message for part in parts), message
 
 
+def test_a_grammar_with_slashes_reads_folders(tmp_path: Path) -> None:
+    for speaker, emotion in product(("ana", "bo"), ("w", "f")):
+        fill(tmp_path / "mine" / speaker / emotion, [("07",)])
+    file = tmp_path / "folders.py"
+    file.write_text(WHOLE.replace("(?P<emotion>[a-z]+)", r"(?P<speaker>\w+)/(?P<emotion>\w)/\d+"))
+    table = find(f"{file}:Mine").table(tmp_path / "mine")
+    assert table[["speaker", "emotion"]].to_numpy().tolist() == [
+        ["ana", "happiness"], ["ana", "anger"], ["bo", "happiness"], ["bo", "anger"]]  # fmt: skip
+    assert table["group"].is_unique
+
+
 def test_a_corpus_of_ones_own_that_is_not_there_is_told_with_how_to_get_it(root: Path, tmp_path: Path) -> None:
     assert_refused(
         metaser("data", "verify", OWN, data=tmp_path), "corpus esperanto", "no folder 'esperanto'", "it is made up"

@@ -123,8 +123,8 @@ class Corpus(ABC):
         licence: In the owners' words, short.
         home: Where it is described.
         access: How a user gets it without a command, one sentence.
-        grammar: What a clip's name is without its extension. Its named groups are `Utterance`'s fields: ``emotion``, and of the
-            others those that the name tells.
+        grammar: What a clip's name is without its extension; with its folders, where there is a slash in it. Its named groups are
+            `Utterance`'s fields: ``emotion``, and of the others those that the name tells.
         emotions: The group ``emotion`` → a name of `EMOTIONS`.
         genders: Speaker → ``f`` or ``m``, where `grammar` has no group ``gender``.
         downloads: The archives that it is made of, where it may be fetched freely.
@@ -143,7 +143,7 @@ class Corpus(ABC):
     licence: str
     home: str
     access: str
-    grammar: re.Pattern[str]
+    grammar: re.Pattern[str] = re.compile("(?!)")  # no name fits
     emotions: Mapping[str, str] = {}
     genders: Mapping[str, str] = {}
     downloads: tuple[Download, ...] = ()
@@ -165,9 +165,13 @@ class Corpus(ABC):
         by_hand = f"`metaser data fetch {self.argument}`, or by hand: " if self.downloads else ""
         return by_hand + self.access
 
+    def named(self, relative: PurePosixPath) -> str:
+        """What `grammar` has to fit."""
+        return str(relative.parent / relative.stem) if "/" in self.grammar.pattern else relative.stem
+
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """What the file's path, relative to the corpus's folder, says; None when it does not fit the grammar."""
-        match = self.grammar.fullmatch(relative.stem)
+        match = self.grammar.fullmatch(self.named(relative))
         emotion = match and self.emotions.get(match["emotion"])
         if match is None or emotion is None:
             return None
@@ -180,7 +184,7 @@ class Corpus(ABC):
 
     def identity(self, relative: PurePosixPath) -> str:
         """Which recording a file that `parse` reads is: the same text for every copy of it, in any layout or format."""
-        return relative.stem
+        return self.named(relative)
 
     def folder(self, root: Path | None) -> Path | None:
         """The corpus's folder below the data root: its name in any case; None when there is none."""

@@ -62,7 +62,7 @@ def flaw(kind: type[Corpus]) -> str:
         return f"its name {shown(kind.name)} cannot be a folder's; use small letters, digits, - and _"
     if kind.parse is not Corpus.parse:
         return ""
-    if not isinstance(getattr(kind, "grammar", None), re.Pattern):
+    if kind.grammar is Corpus.grammar or not isinstance(kind.grammar, re.Pattern):
         return 'it has no grammar; give one, such as re.compile(r"(?P<speaker>..)-(?P<emotion>...)"), or parse'
     groups = kind.grammar.groupindex
     known = ("emotion", "speaker", "gender", "text", "language")
