@@ -183,7 +183,7 @@ def configured(path: Path, synthetic: bool = False, overrides: tuple[str, ...] =
         variant="5shot", protocol="strict", synthetic=synthetic, overrides=overrides
     )
     check_names(found)
-    assert Experiment.model_validate_json(json.dumps(found.model_dump(mode="json"))) == found
+    assert methods.experiment(json.loads(json.dumps(found.model_dump(mode="json")))) == found
     return found
 
 
