@@ -389,10 +389,10 @@ def test_a_clip_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     path = long(tmp_path / "x.wav", 3 << 20)
 
     def change(how: Callable[[], object]) -> None:
-        with decoded(path) as clip:
-            next(clip.blocks)
+        with decoded(path) as (_, blocks):
+            next(blocks)
             how()
-            for _ in clip.blocks:
+            for _block in blocks:
                 pass
 
     refused(lambda: change(lambda: path.write_bytes(b"")), path, "truncated")

@@ -65,9 +65,8 @@ class Model:
         try:
             self.learner = self._learner(classes)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the last where a network cannot be built so
-            raise UserError(
-                f"the model's tensors are not those of {facts.network} and {facts.algorithm.name} ({first_line(error)})"
-            ) from None
+            named = f"{facts.network} and {facts.algorithm.name}"
+            raise UserError(f"the model's tensors are not those of {named} ({first_line(error)})") from None
 
     def _learner(self, classes: Sequence[str]) -> Learner:
         """The learner, with one output per class."""
@@ -79,21 +78,16 @@ class Model:
         if own.ensemble * sum(weight.nbytes for weight in networks[0].parameters()) > file.LARGEST:
             raise ValueError(f"{own.ensemble} such networks are larger than a model file")
         networks += [copy.deepcopy(networks[0]) for _ in range(own.ensemble - 1)]
-        learner = learners.build(
-            own, networks, self.facts.engine.model_copy(update={"layout": "task", "device": "cpu"})
-        )
+        engine = self.facts.engine.model_copy(update={"layout": "task", "device": "cpu"})
+        learner = learners.build(own, networks, engine)
         if not learner.savable:
             raise ValueError(f"{own.name} keeps none")
         learner.restore(with_classes(self.tensors, self.facts.classes, classes))
         return learner
 
     def adapt(
-        self,
-        clips: str | Path,
-        also: Sequence[str] = (),
-        emotions: Mapping[str, str] | None = None,
-        steps: int | None = None,
-    ) -> Model:
+        self, clips: str | Path, also: Sequence[str] = (), emotions: Mapping[str, str] | None = None, steps: int | None = None
+    ) -> Model:  # fmt: skip
         """The same model, adapted to labelled clips; clips that it was adapted to before are forgotten.
 
         Args:
@@ -131,11 +125,8 @@ class Model:
                 raise UserError(f"--steps: {own.name} adapts in no inner steps; leave it out")
             own = own.model_copy(update={"test_steps": steps})
         facts = file.checked(self.facts.model_copy(update={"answers": answers, "also": len(also), "algorithm": own}))
-        return Model(
-            facts,
-            self.tensors,
-            Support(sound(list(table["path"]), self.recipe)[0], y, torch.from_numpy(speakers.astype(np.int64))),
-        )
+        heard, _ = sound(list(table["path"]), self.recipe)
+        return Model(facts, self.tensors, Support(heard, y, torch.from_numpy(speakers.astype(np.int64))))
 
     def _kept_fixed(self, found: Sequence[str]) -> tuple[str, ...]:
         """The fixed classes of F-MAML, which are known for good, so far as no clip shows them.
@@ -152,11 +143,7 @@ class Model:
         return left
 
     def predict(
-        self,
-        clips: str | Path | Sequence[str | Path],
-        window: float = 0.0,
-        hop: float = 0.0,
-        together: bool = False,
+        self, clips: str | Path | Sequence[str | Path], window: float = 0.0, hop: float = 0.0, together: bool = False
     ) -> Answers:
         """What it says of clips.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -77,17 +77,13 @@ def sound(
         raise UserError(f"--window {window:g}: give {SHORTEST} s or more, and a --hop above 0, or 0 for whole clips")
 
     def read(clip: str) -> list[tuple[torch.Tensor, int, Span]]:
-        waveform = read_waveform(clip, chosen.rate)
-        cuts = list(islice(stretches(len(waveform), window * chosen.rate, (hop or window / 2) * chosen.rate), MOST + 1))
-        if len(cuts) > MOST:
-            raise UserError(f"{clip}: more than {MOST} windows; give a longer --hop")
-        return [(*checked(waveform[start:end], chosen, clip),
-                 Span(clip, start / chosen.rate, end / chosen.rate, note(waveform[start:end], chosen.rate)))
-                for start, end in cuts]  # fmt: skip
-
-    def attempt(clip: str) -> list[tuple[torch.Tensor, int, Span]]:
         try:
-            return read(clip)
+            waveform, rate = read_waveform(clip, chosen.rate), chosen.rate
+            cuts = list(islice(stretches(len(waveform), window * rate, (hop or window / 2) * rate), MOST + 1))
+            if len(cuts) > MOST:
+                raise UserError(f"{clip}: more than {MOST} windows; give a longer --hop")
+            parts = [(waveform[start:end], start / rate, end / rate) for start, end in cuts]
+            return [(*checked(x, chosen, clip), Span(clip, begin, end, note(x, rate))) for x, begin, end in parts]
         except UserError as error:
             if strict:
                 raise
@@ -95,9 +91,8 @@ def sound(
             return [(torch.zeros(chosen.shape), 1, Span(clip, 0, 0, reason, failed=True))]
 
     with threads() as pool:
-        x, lengths, spans = zip(
-            *(part for parts in pool.map(attempt, dict.fromkeys(clips)) for part in parts), strict=True
-        )
+        parts = chain.from_iterable(pool.map(read, dict.fromkeys(clips)))
+        x, lengths, spans = zip(*parts, strict=True)
     return Sound(torch.stack(x), torch.tensor(lengths)), list(spans)
 
 

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -41,19 +40,6 @@ UNKNOWN = 2**63 - 1
 TRUNCATED = "is truncated (shorter than its own header says); fetch it anew"
 
 
-@dataclass(frozen=True)
-class Clip:
-    """An open clip.
-
-    Attributes:
-        rate: The sample rate in Hz.
-        blocks: Its samples, block by block, each ``(samples,)`` float32 between -1 and 1, channels averaged.
-    """
-
-    rate: int
-    blocks: Iterator[np.ndarray]
-
-
 def open_clip(path: str | Path) -> BufferedReader:
     """Opens a clip's file for reading bytes: a regular file, or a link to one, of no more than `LARGEST` bytes.
 
@@ -69,8 +55,11 @@ def open_clip(path: str | Path) -> BufferedReader:
 
 
 @contextmanager
-def decoded(path: str | Path) -> Iterator[Clip]:
+def decoded(path: str | Path) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     """A WAV or FLAC file, decoded block by block; its header is checked before the first.
+
+    Yields:
+        The sample rate in Hz; and the samples, block by block, each ``(samples,)`` float32 between -1 and 1, channels averaged.
 
     Raises:
         UserError: as `read_samples`, some of it only while the blocks are read.
@@ -84,7 +73,7 @@ def decoded(path: str | Path) -> Iterator[Clip]:
                 raise UserError(f"{path}: {TRUNCATED}")
             if wrong := flaw(file.samplerate, file.channels, file.frames):
                 raise UserError(f"{path}: {wrong}")
-            yield Clip(file.samplerate, blocks(path, file))
+            yield file.samplerate, blocks(path, file)
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise UserError(f"{path}: changed while it was read; try again")
@@ -105,7 +94,7 @@ def flaw(rate: int, channels: int, samples: int) -> str:
 
 
 def blocks(path: str | Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """The blocks of a `Clip`.
+    """The blocks of `decoded`.
 
     Raises:
         UserError: naming the file, if it cannot be decoded, has fewer samples than its header says, none, or some that
@@ -166,15 +155,15 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, int]:
         UserError: naming the file, if it is missing, no regular file, unreadable, truncated, empty, longer than `MOST`,
             changed meanwhile, has a sample rate or so many channels as no recording has, or holds NaN or infinite samples.
     """
-    with decoded(path) as clip:
-        parts = list(clip.blocks)
+    with decoded(path) as (rate, found):
+        parts = list(found)
     samples, done = np.empty(sum(map(len, parts)), np.float32), 0
     parts.reverse()
     while parts:  # each is freed once it is copied, so that a long clip is not in memory twice
         part = parts.pop()
         samples[done : done + len(part)] = part
         done += len(part)
-    return samples, clip.rate
+    return samples, rate
 
 
 def read_waveform(path: str | Path, rate: int) -> torch.Tensor:

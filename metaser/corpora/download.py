@@ -64,16 +64,14 @@ def into(part: Path, item: Download, progress: Progress | None) -> Callable[...,
     """pooch's way of fetching, through ``part``: as often as a transfer that breaks off got further than those before."""
 
     def fetch(url: str, output: str, _: Any, **__: Any) -> None:
-        furthest = there(part)
         while True:
+            before = there(part)
             try:
                 transfer(url, part, item, progress)
-                break
+                return os.replace(part, output)
             except requests.RequestException:
-                if there(part) <= furthest:
+                if there(part) <= before:
                     raise
-                furthest = there(part)
-        os.replace(part, output)
 
     return fetch
 

@@ -175,15 +175,15 @@ def decode(path: Path) -> Clip:
     """Reads one clip, block by block: a long one takes no more memory than a short one."""
     digest, low, high = hashlib.sha256(), np.inf, -np.inf
     try:
-        with decoded(path) as clip:
-            for block in clip.blocks:
+        with decoded(path) as (rate, blocks):
+            for block in blocks:
                 digest.update(block.data)
                 low, high = min(low, block.min()), max(high, block.max())
     except UserError as error:
         return Clip(path, str(error).removeprefix(f"{path}: "))
     if low == high:
         return Clip(path, "holds only silence; remove it or fetch it anew")
-    return Clip(path, "", clip.rate, digest.digest())
+    return Clip(path, "", rate, digest.digest())
 
 
 def is_known(corpus: Corpus, paths: tuple[Path, ...]) -> bool:

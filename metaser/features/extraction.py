@@ -188,8 +188,8 @@ def digests(pool: ThreadPoolExecutor, files: Sequence[str]) -> tuple[dict[str, b
 def fault(path: str) -> UserError | None:
     """Why a clip cannot be used; None where nothing is wrong with it."""
     try:
-        with decoded(path) as clip:
-            for _ in clip.blocks:
+        with decoded(path) as (_, blocks):
+            for _block in blocks:
                 pass
     except UserError as error:
         return error
