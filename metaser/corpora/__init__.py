@@ -19,22 +19,9 @@ from metaser.corpora.urdu import Urdu
 from metaser.runtime.errors import UserError, nearest
 
 #: Every corpus with a name of its own, by that name.
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        EmoFilm(),
-        Emodb(),
-        Ravdess(),
-        Tess(),
-        Savee(),
-        Iemocap(),
-        Emovo(),
-        Shemo(),
-        Urdu(),
-        Synthetic(),
-        Silence(),
-    )
-}
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (
+    EmoFilm(), Emodb(), Ravdess(), Tess(), Savee(), Iemocap(), Emovo(), Shemo(), Urdu(), Synthetic(), Silence(),
+)}  # fmt: skip
 
 
 def find(name: str) -> Corpus:

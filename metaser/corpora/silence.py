@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import product
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -97,11 +98,8 @@ class Silence(GeneratedCorpus):
 
     def plan(self) -> dict[str, Render]:
         """Every clip's file name and what renders it."""
-        return {
-            f"session{session:02}/session{session:02}_silence_{take:02}.flac": partial(synthesise, session, take)
-            for session in range(SESSIONS)
-            for take in range(TAKES)
-        }
+        return {f"session{session:02}/session{session:02}_silence_{take:02}.flac": partial(synthesise, session, take)
+                for session, take in product(range(SESSIONS), range(TAKES))}  # fmt: skip
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """Reads ``session03/session03_silence_17.flac``: session and take."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -220,15 +221,9 @@ class Synthetic(GeneratedCorpus):
 
     def plan(self) -> dict[str, Render]:
         """Every clip's file name and what renders it."""
-        return {
-            f"{language}/{language[2:]}{speaker}_{emotion}_s{take % SENTENCES}_{take:02}.flac": partial(
-                synthesise, language, speaker, emotion, take
-            )
-            for language in LANGUAGES
-            for speaker in SPEAKERS
-            for emotion in EMOTIONS
-            for take in range(TAKES)
-        }
+        return {f"{language}/{language[2:]}{speaker}_{emotion}_s{take % SENTENCES}_{take:02}.flac":
+                partial(synthesise, language, speaker, emotion, take)
+                for language, speaker, emotion, take in product(LANGUAGES, SPEAKERS, EMOTIONS, range(TAKES))}  # fmt: skip
 
     def parse(self, relative: PurePosixPath) -> Utterance | None:
         """Reads ``x-ako/akof1_anger_s3_09.flac``: language, speaker (with gender), emotion, sentence and take."""

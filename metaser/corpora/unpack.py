@@ -46,15 +46,7 @@ class Archive(io.BufferedReader):
         return super().read(size)
 
 
-def unpack(
-    archive: Path,
-    folder: Path,
-    *,
-    flat: bool = False,
-    members: int = MEMBERS,
-    size: int = BYTES,
-    progress: Progress | None = None,
-) -> list[Path]:
+def unpack(archive: Path, folder: Path, *, flat: bool = False, progress: Progress | None = None) -> list[Path]:
     """Writes an archive's audio and text into ``folder``, made if need be; all other members are read and checked, too.
 
     Args:
@@ -62,8 +54,6 @@ def unpack(
         folder: Where to; nothing is overwritten, and no link below it is followed.
         flat: Whether clips may lie in ``folder`` itself. A folder that all files share is left out, but for the one that
             holds clips when this is False: ``wav/03a01Fa.wav`` stays as it is.
-        members: The most that it may have.
-        size: The most bytes that they may have together.
         progress: Called with (members done, members in all).
 
     Returns:
@@ -77,9 +67,9 @@ def unpack(
     try:
         with Archive(io.FileIO(archive)) as handle, zipfile.ZipFile(handle) as file:
             found = file.infolist()
-            most = min(size, RATIO * archive.stat().st_size + SLACK)
-            if len(found) > members:
-                raise zipfile.BadZipFile(f"it has {len(found)} members, more than {members}")
+            most = min(BYTES, RATIO * archive.stat().st_size + SLACK)
+            if len(found) > MEMBERS:
+                raise zipfile.BadZipFile(f"it has {len(found)} members, more than {MEMBERS}")
             if (claimed := sum(member.file_size for member in found)) > most:
                 raise zipfile.BadZipFile(f"it claims to hold {claimed} bytes, more than {most}")
             places = placed([(member, checked(member)) for member in found], flat)
