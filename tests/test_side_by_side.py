@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ def meanwhile(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Does something once, when a process has told of its first iteration."""
     side_by_side = experiment.side_by_side
 
-    def watched(packed: bytes, groups: object, processes: int, threads: int, ticked: Callable, ended: Callable) -> None:
+    def watched(starts: Sequence, groups: Sequence, ticked: Callable, ended: Callable) -> None:
         done = threading.Event()
 
         def first(trial: Trial, iteration: int) -> None:
@@ -78,7 +78,7 @@ def meanwhile(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
                 done.set()
                 act()
 
-        side_by_side(packed, groups, processes, threads, first, ended)  # type: ignore[arg-type]
+        side_by_side(starts, groups, first, ended)
 
     patch.setattr(experiment, "side_by_side", watched)
 

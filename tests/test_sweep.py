@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from metaser.experiment import pool
 from metaser.experiment.sweep import executors, slurm
 from metaser.experiment.sweep.cell import Cell, work
 from metaser.experiment.sweep.grid import grid
@@ -411,5 +412,5 @@ def test_holms_correction() -> None:
 
 
 def test_how_a_cell_ended_is_said_where_it_cannot_say_it_itself() -> None:
-    assert executors.ending(-9) == "its process was killed (signal SIGKILL)"
-    assert executors.ending(3) == "its process ended with exit code 3"
+    assert pool.ending(-9) == "its process was killed (signal SIGKILL)"
+    assert pool.ending(3) == "its process ended with exit code 3"

@@ -1,7 +1,7 @@
-"""A run's models side by side: as many processes as there is room for, each doing one model after another.
+"""Jobs side by side: so many processes, each doing one job after another; what a run's models and a sweep's cells share.
 
 A process is forked from a server that has imported everything and done nothing (multiprocessing's forkserver), so it starts
-in no time and shares no threads with anybody. Models are the same to the bit in whatever process they are trained.
+in no time and shares no threads with anybody. All end when the command ends, and Ctrl-C is the command's own affair.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from metaser.experiment.runner import Job, Runner
 from metaser.runtime.errors import StoppedError
-from metaser.runtime.parallel import Workers
-from metaser.runtime.processes import ending, shielded, stop
 
-#: What a child says: an iteration is done, the model is done (why it failed, or nothing), the run has to stop (why).
+Job = TypeVar("Job")
+
+#: Does a job, telling how many steps of it are done; why it failed, in one line, or nothing.
+Work = Callable[[Job, Callable[[int], None]], str]
+
+#: What a process says: so many steps are done, the job is over (why it failed, or nothing), all have to stop (why).
 TICK, ENDED, STOPPED = "tick", "ended", "stopped"
 
-#: The least time between two iterations that a child tells of, in seconds.
+#: The least time between two steps that a process tells of, in seconds.
 TICK_S = 0.1
 
-#: Called with a job and the iteration that is done.
-Ticked = Callable[[Job, int], None]
-
-#: Called with a job that ended, and why it failed; nothing if it did not.
-Ended = Callable[[Job, str], None]
+#: Seconds that a process which is told to stop may take before it is killed.
+GRACE_S = 10.0
 
 
-class Child:
+class Child(Generic[Job]):
     """A process, and what it has to do.
 
     Args:
-        packed: What `metaser.experiment.runner.Runner.pack` gave.
-        threads: For each model.
+        start: Called in the process; gives what does the jobs.
     """
 
-    def __init__(self, packed: bytes, threads: int) -> None:
+    def __init__(self, start: Callable[[], Work[Job]]) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["metaser.experiment"])
+        self.start = start
         with shielded(), without_main():  # it is started and known, or neither; only the parent hears Ctrl-C
             self.connection, theirs = context.Pipe()
-            arguments = (theirs, packed, threads, dict(os.environ), os.getcwd())
+            arguments = (theirs, start, dict(os.environ), os.getcwd())
             self.process: ForkServerProcess = context.Process(target=child, args=arguments, daemon=True)
             self.process.start()
             theirs.close()
@@ -63,7 +62,7 @@ class Child:
         if not self.left and waiting:
             self.left = waiting.popleft()
         self.now = self.left.popleft() if self.left else None
-        if self.now:
+        if self.now is not None:
             with contextlib.suppress(OSError):  # it has died, which is noticed in a moment
                 self.connection.send(self.now)
 
@@ -80,34 +79,34 @@ class Child:
     def died(self) -> str:
         """How it ended, once it is no more."""
         self.process.join()
-        code = self.process.exitcode
-        memory = "; was there enough memory? (--processes 1 takes less)" if code == -signal.SIGKILL else ""
-        return (ending(code) if code else "its process ended") + memory
+        code = self.process.exitcode or 0
+        memory = "; was there enough memory? Fewer processes take less" if code == -signal.SIGKILL else ""
+        return ending(code) + memory
 
 
 def side_by_side(
-    packed: bytes, groups: Sequence[Sequence[Job]], processes: int, threads: int, ticked: Ticked, ended: Ended
+    starts: Sequence[Callable[[], Work[Job]]], groups: Sequence[Sequence[Job]],
+    ticked: Callable[[Job, int], None], ended: Callable[[Job, str], None],
 ) -> None:  # fmt: skip
     """Does jobs in processes of their own; each group, one after another, in the same one.
 
     Args:
-        packed: What `metaser.experiment.runner.Runner.pack` gave for them.
-        groups: Runner that share work.
-        processes: How many at once.
-        threads: For each.
-        ticked: Told of every iteration.
-        ended: Told of every job that ended. One whose process died has failed; the others go on.
+        starts: For each process that may run at the same time, what it calls first; gives what does the jobs.
+        groups: Jobs that share work.
+        ticked: Told of a job and how many steps of it are done.
+        ended: Told of every job that ended, and why it failed; nothing if it did not. One whose process died has failed; the
+            others go on.
 
     Raises:
-        StoppedError: if one of them says that the run cannot go on. No process is left then.
+        StoppedError: if one of them says that none can go on. No process is left then.
     """
-    waiting = deque(deque(group) for group in groups)
-    working: list[Child] = []
+    waiting, free = deque(deque(group) for group in groups), list(starts)
+    working: list[Child[Job]] = []
     started: list[ForkServerProcess] = []
     try:
         while waiting or working:
-            while waiting and len(working) < processes:
-                one = Child(packed, threads)
+            while waiting and free:
+                one = Child(free.pop(0))
                 started.append(one.process)
                 working.append(one)
                 one.next(waiting)
@@ -123,18 +122,19 @@ def side_by_side(
                     else:
                         ended(one.now, what)
                         one.next(waiting)
-                if not there and one.now:
+                if not there and one.now is not None:
                     ended(one.now, one.died())
                     if one.left:
                         waiting.appendleft(one.left)
-                if not there or not one.now:
+                if not there or one.now is None:
                     one.connection.close()  # if it is still there, it ends now
                     working.remove(one)
+                    free.append(one.start)
     finally:
         stop(started)
 
 
-def child(connection: Connection, packed: bytes, threads: int, variables: Mapping[str, str], folder: str) -> None:
+def child(connection: Connection, start: Callable[[], Work[Any]], variables: Mapping[str, str], folder: str) -> None:
     """A process of `side_by_side`; it ends with its parent, at once, since whatever it writes is whole or absent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -142,19 +142,19 @@ def child(connection: Connection, packed: bytes, threads: int, variables: Mappin
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
-    jobs, said = Runner.unpack(packed), 0.0
+    work, said = start(), 0.0
 
-    def tick(iteration: int) -> None:
+    def tick(steps: int) -> None:
         nonlocal said
         if time.monotonic() - said >= TICK_S:
             said = time.monotonic()
-            connection.send((TICK, iteration))
+            connection.send((TICK, steps))
 
-    with Workers(threads) as workers, contextlib.suppress(EOFError):  # nothing is left to do
+    with contextlib.suppress(EOFError):  # nothing is left to do
         while True:
             job = connection.recv()
             try:
-                connection.send((ENDED, jobs.attempt(job, workers, tick)))
+                connection.send((ENDED, work(job, tick)))
             except StoppedError as error:
                 connection.send((STOPPED, str(error)))
 
@@ -167,6 +167,40 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
+def stop(processes: Sequence[ForkServerProcess]) -> None:
+    """Ends processes, for good after `GRACE_S`."""
+    with shielded():
+        for process in processes:
+            process.terminate()
+        until = time.monotonic() + GRACE_S
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Puts Ctrl-C off to the end of the block; a process that is started in it never hears of it.
+
+    Off the main thread, where Python delivers no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the process inherits this
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
     """Keeps a new process from running the script that started it a second time: all that it needs is in this package."""
@@ -176,3 +210,10 @@ def without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def ending(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        return f"its process was killed (signal {signal.Signals(-code).name})"
+    return f"its process ended with exit code {code}"

@@ -25,7 +25,7 @@ from metaser.config import Experiment, Features
 from metaser.config.study import Study
 from metaser.corpora.selection import Selection, announce, select
 from metaser.engine import device
-from metaser.experiment.pool import Ended, Ticked, side_by_side
+from metaser.experiment.pool import side_by_side
 from metaser.experiment.runner import Job, Runner
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
@@ -367,13 +367,16 @@ class Run:
                 ticked(job, steps[job.name])
 
             if processes > 1:
-                packed = jobs.pack(list(left), self.results.path / SHARED)
-                side_by_side(packed, groups, processes, available_cores() // processes, ticked, ended)
+                packed = jobs.pack(left, self.results.path / SHARED)
+                start = partial(Runner.start, packed, available_cores() // processes)
+                side_by_side([start] * processes, groups, ticked, ended)
             else:
                 self._one_by_one(jobs, left, ticked, ended)
         return failures
 
-    def _one_by_one(self, jobs: Runner, left: Sequence[Job], ticked: Ticked, ended: Ended) -> None:
+    def _one_by_one(
+        self, jobs: Runner, left: Sequence[Job], ticked: Callable[[Job, int], None], ended: Callable[[Job, str], None]
+    ) -> None:
         cuda, profile = self.device.type == "cuda", self.options.profile and self.ranks.first
         with (
             Workers(1 if cuda else None, self.ranks) as workers,
@@ -386,7 +389,7 @@ class Run:
                     seen()
 
             for job in left:
-                ended(job, jobs.attempt(job, workers, partial(tick, job)))
+                ended(job, jobs.attempt(job, partial(tick, job), workers))
 
     def _processes(self, groups: int) -> int:
         """How many processes train models; 1 for this one alone."""

@@ -1,4 +1,4 @@
-"""Runner: single models of a run, trained, tested and kept, in this process or in another."""
+"""Single models of a run, trained, tested and kept, in this process or in another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import errno
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from metaser.config import Features
+from metaser.experiment.pool import Work
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet
@@ -69,13 +71,13 @@ class Runner:
     ) -> None:
         self.trials, self.features, self.kept, self.every, self.made = trials, dict(features), kept, every, dict(made)
 
-    def attempt(self, job: Job, workers: Workers, tick: Callable[[int], None]) -> str:
+    def attempt(self, job: Job, tick: Callable[[int], None], workers: Workers) -> str:
         """Trains and tests a model, and keeps what came of it.
 
         Args:
             job: Which.
-            workers: The threads.
             tick: Called after every meta-iteration with its number.
+            workers: The threads.
 
         Returns:
             Why it failed, in one line; nothing if it did not. Whatever a model raises is its own failure.
@@ -84,7 +86,7 @@ class Runner:
             StoppedError: if the run cannot go on: it is told to stop, or the disk takes no more.
         """
         try:
-            self._carry_out(job, workers, tick)
+            self._carry_out(job, tick, workers)
         except StoppedError:
             raise
         except Exception as error:
@@ -95,7 +97,7 @@ class Runner:
             return self._failed(job, error, workers.ranks.first)
         return ""
 
-    def _carry_out(self, job: Job, workers: Workers, tick: Callable[[int], None]) -> None:
+    def _carry_out(self, job: Job, tick: Callable[[int], None], workers: Workers) -> None:
         first = workers.ranks.first
         folder = self.kept.begin(job.name, job.identity) if first else self.kept.checkpoints(job.name)
         work = TrialRun(self.trials, job.trial, self.features[self.trials.of(job.trial).features], workers)
@@ -118,7 +120,7 @@ class Runner:
             write_text(log, "".join(traceback.format_exception(error)))
         return f"{reason} ({log})"
 
-    def pack(self, jobs: list[Job], folder: Path) -> bytes:
+    def pack(self, jobs: Sequence[Job], folder: Path) -> bytes:
         """What another process needs for some of the jobs; the features are in files of a folder, read without a copy.
 
         Raises:
@@ -140,6 +142,11 @@ class Runner:
         }  # its classes may be a user's
         return pickle.dumps(((settings, trials.speech, trials.targets, trials.variant), packed,
                              Kept(self.kept.folder.absolute()), self.every, self.made))  # fmt: skip
+
+    @classmethod
+    def start(cls, data: bytes, threads: int) -> Work[Job]:
+        """`attempt` in a process of its own, with threads of its own, for jobs that `pack` packed."""
+        return partial(cls.unpack(data).attempt, workers=Workers(threads))
 
     @classmethod
     def unpack(cls, data: bytes) -> Runner:

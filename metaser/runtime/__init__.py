@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, progress, threads, processes, learn2learn's import."""
+"""What everything stands on: errors, files, progress, threads, ranks, learn2learn's import."""

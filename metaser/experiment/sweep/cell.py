@@ -29,6 +29,9 @@ from metaser.runtime.files import seal, write_text
 
 LOG, ERROR, RESULTS = "log.txt", "error.txt", "results"
 
+#: Of a run that ended well but for that.
+UNFINISHED = "its run left no whole results folder"
+
 #: Without one of these a results folder is not a finished run's.
 FILES = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "run.json")
 

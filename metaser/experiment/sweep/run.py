@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaser.experiment.sweep import executors
-from metaser.experiment.sweep.cell import LOG, Cell
+from metaser.experiment.sweep.cell import LOG, UNFINISHED, Cell, work
 from metaser.experiment.sweep.grid import Grid
 from metaser.experiment.sweep.grid import grid as grid_of
 from metaser.experiment.sweep.merge import merge
@@ -21,8 +21,6 @@ from metaser.runtime.progress import progress, say
 
 def sweep(path: Path, out: Path = Path("results"), root: Path | None = None) -> bool:
     """Runs a sweep, or what is left of it.
-
-    A script that calls this does so below ``if __name__ == "__main__":``, as with everything that starts processes.
 
     Args:
         path: The ``sweep.yaml``.
@@ -74,14 +72,16 @@ def run_cells(settings: Sweep, grid: Grid, queue: Queue | None = None) -> list[t
             nonlocal count
             count += 1
             if not cell.done:
-                reasons[cell.key] = cell.error() or how
+                reasons[cell.key] = cell.error() or how or UNFINISHED
             if update:  # not where a cell's output and the bar would go through the same door
                 update(count, len(left))
 
         if queue:
             queue.run(left, ended)
         elif settings.executor == "debug":
-            executors.debug(left, ended)
+            for cell in left:  # in this process, where a debugger can follow them
+                work(cell)
+                ended(cell, "")
         else:
             executors.local(left, settings.workers, grid.device, ended)
     return [(cell, reasons[cell.key]) for cell in left if cell.key in reasons]

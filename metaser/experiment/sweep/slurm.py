@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaser.experiment.sweep.cell import ERROR, Cell, work
-from metaser.experiment.sweep.executors import Ended, ending, shielded
+from metaser.experiment.pool import shielded
+from metaser.experiment.sweep.cell import ERROR, UNFINISHED, Cell, work
+from metaser.experiment.sweep.executors import Ended
 from metaser.experiment.sweep.settings import Slurm
 from metaser.runtime.errors import UserError, first_line
 from metaser.runtime.files import read_sealed, write_sealed
@@ -184,7 +185,7 @@ class Queue:
         gone: dict[str, float] = {}
         due = 0.0
         while pending:
-            over = {job: ending(0) for job in pending if self.left_result(job)}
+            over = {job: UNFINISHED for job in pending if self.left_result(job)}
             now = time.monotonic()
             if now >= due:
                 due, states = now + ASK_S, self.states()
