@@ -187,7 +187,7 @@ def test_a_configuration_that_changed_meanwhile_is_no_result(tmp_path: Path) -> 
     (cell,) = cells_of(tmp_path, seeds=[0])
     other = dataclasses.replace(cell, overrides=(*cell.overrides, "training.outer_lr=0.5"))
     assert not work(other)
-    assert "not what the sweep was made from (settings.paper.training.outer_lr: 0.001 there, 0.5 now)" in other.error()
+    assert "not what the sweep was made from (settings.training.outer_lr: 0.001 there, 0.5 now)" in other.error()
     assert not cell.done
 
 

@@ -84,7 +84,7 @@ def train(
     settings = run.trials.of(trial)
     with Workers(1 if run.device.type == "cuda" else None) as workers:
         work = TrialRun(run.trials, trial, run.features(trial), workers)
-        identity = seal([run.identity(), run.speech.own_labels, label, sources, settings.model_dump(mode="json")])
+        identity = seal(run.model_identity(trial))
         kept = folder / f".{out.name}.{identity[:12]}.partial"
         with progress(f"training {label}", settings.training.iterations) as update:
             work.train(lambda done: update(done, settings.training.iterations), Checkpoints(kept, work.rows))

@@ -267,28 +267,28 @@ class Run:
             return f"drawing failed ({what})"
         return ""
 
-    def identity(self) -> dict[str, Any]:
-        """All that decides the run's numbers: a stopped run goes on only where this is the same."""
-        return {
-            "settings": {name: settings.model_dump(mode="json") for name, settings in self.settings.items()},
-            "targets": list(self.targets),
-            "features": self._digests,
-            "versions": {name: metadata.version(name) for name in ("metaser", "torch", "learn2learn", "numpy")},
-            "device": self.device.type,
-        }
-
     def model_identity(self, trial: Trial) -> dict[str, Any]:
-        """The part of the run's identity that decides one model's numbers: other methods, targets and seeds do not."""
-        whole, own = self.identity(), self.trials.alone(trial)
+        """All that decides a model's numbers: other methods, targets and seeds do not. A stopped run goes on only where this is
+        the same."""
+        own = self.trials.alone(trial)
         settings = own.model_dump(mode="json")
         settings.pop("data_root")  # features tell what speech it is
         monitored = own.training.monitored
         settings["training"]["monitored"] = not monitored or trial.algorithm in monitored
         features = self.features(trial)
-        tree = {**whole, "settings": settings, "targets": trial.targets, "features": {features.name: features.digest}}
-        own_code = methods.source_digest(self.trials.of(trial).algorithms[trial.algorithm].name)
-        users = {"own_code": own_code, "own_labels": self.speech.own_labels}
-        return json.loads(json.dumps(tree | {key: digest for key, digest in users.items() if digest}))
+        users = {
+            "own_code": methods.source_digest(own.algorithms[trial.algorithm].name),
+            "own_labels": self.speech.own_labels,
+        }
+        tree = {
+            "settings": settings,
+            "targets": trial.targets,
+            "features": {features.name: features.digest},
+            "versions": {name: metadata.version(name) for name in ("metaser", "torch", "learn2learn", "numpy")},
+            "device": self.device.type,
+            **{key: digest for key, digest in users.items() if digest},
+        }
+        return json.loads(json.dumps(tree))
 
     @cached_property
     def jobs(self) -> list[Job]:

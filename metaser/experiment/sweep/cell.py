@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import sys
@@ -18,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from metaser.config import Experiment
 from metaser.config.folder import load
 from metaser.experiment import Run, RunOptions
+from metaser.experiment.trials import Trial
 from metaser.reporting.folder import MIXED, ResultsFolder
 from metaser.reporting.kept import difference
 from metaser.runtime.allocator import tune
-from metaser.runtime.errors import PartialError, UserError, first_line, nearest
+from metaser.runtime.errors import PartialError, UserError, first_line
 from metaser.runtime.files import seal, write_text
 
 LOG, ERROR, RESULTS = "log.txt", "error.txt", "results"
@@ -47,8 +46,8 @@ class Cell:
         algorithm: The only algorithm.
         target: The only target; several, joined by ``+``, where one model serves them all.
         seed: The only seed.
-        overrides: ``key=value``, target and seed among them.
-        identity: All that decides the numbers, as `metaser.experiment.Run.identity` has it, but for the device.
+        overrides: ``key=value``, by which a run has this one model.
+        identity: All that decides the numbers, as `movable` gives it.
         cells: The folder of all cells.
         root: The data root, where one was given.
         checkpoint_every: As in `metaser.experiment.RunOptions`.
@@ -101,10 +100,10 @@ class Cell:
 
 
 class CellRun(Run):
-    """The run of one cell: of the configuration's algorithms only its own, and a results folder of its own.
+    """The run of one cell, with a results folder of its own.
 
     Raises:
-        UserError: as `Run` does; and in `identity`, if configuration or corpora are not what the sweep was made from.
+        UserError: as `Run` does; and in `model_identity`, if configuration or corpora are not what the sweep was made from.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -113,32 +112,18 @@ class CellRun(Run):
                          RunOptions(every=cell.checkpoint_every, processes=1))  # fmt: skip
         self.results = ResultsFolder(cell.results)
 
-    def _settings(self, protocol: str, synthetic: bool) -> Experiment:
-        return only(super()._settings(protocol, synthetic), self.of.algorithm)
-
-    def identity(self) -> dict[str, Any]:
-        """The run's identity, which has to be the one that gave the cell's folder its name."""
-        found = super().identity()
-        changes = difference(dict(self.of.identity), as_json({name: found.get(name) for name in self.of.identity}))
+    def model_identity(self, trial: Trial) -> dict[str, Any]:
+        """The model's identity, which has to be the one that gave the cell's folder its name."""
+        found = super().model_identity(trial)
+        changes = difference(dict(self.of.identity), movable(found))
         if changes:
             raise UserError(f"what is here is not what the sweep was made from ({changes[0]}); start the sweep again")
         return found
 
 
-def only(settings: Experiment, algorithm: str) -> Experiment:
-    """The settings with one of their algorithms.
-
-    Raises:
-        UserError: if they have none of that name.
-    """
-    if algorithm not in settings.algorithms:
-        raise UserError(f"algorithms: unknown name {algorithm!r}; {nearest(algorithm, settings.algorithms)}")
-    return settings.model_copy(update={"algorithms": {algorithm: settings.algorithms[algorithm]}, "compare": ()})
-
-
-def as_json(tree: Any) -> Any:
-    """What JSON makes of it: tuples become lists, keys strings."""
-    return json.loads(json.dumps(tree))
+def movable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's identity (`metaser.experiment.Run.model_identity`) without where it is computed, which another machine decides."""
+    return {name: value for name, value in identity.items() if name != "device"}
 
 
 def work(cell: Cell) -> bool:

@@ -134,9 +134,9 @@ def experiment_folder(sweep: Sweep, path: Path) -> Path:
     """
     given = Path(sweep.experiment)
     if sweep.experiment.startswith("~"):
-        given = expanded(sweep.experiment, f"{path}: experiment")
+        given = expanded(sweep.experiment, "experiment")
     for folder in (path.parent / given, given):
         if (folder / "run.py").is_file():
             return folder.resolve()
-    raise UserError(f"{path}: experiment: no experiment {sweep.experiment} (a folder with run.py), neither beside that "
+    raise UserError(f"experiment: no experiment {sweep.experiment} (a folder with run.py), neither beside that "
                     f"file nor in {Path.cwd()}; give a folder such as experiments/fmaml")  # fmt: skip

@@ -235,17 +235,10 @@ class Queue:
         """The last line that a job printed to its error stream, and where that is."""
         path = self.paths(job).stderr
         try:
-            with open(path, "rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL))
-                lines = file.read().decode(errors="replace").split("\n")
+            said = [line.strip() for line in path.read_text(errors="replace").split("\n") if line.strip()]
         except OSError:
-            return "it printed nothing"
-        said = [line.strip() for line in lines if line.strip()]
-        return f"{said[-1] if said else 'it printed nothing'} ({path})"
-
-
-#: Bytes of an error stream that its last line is looked for in.
-TAIL = 4096
+            said = []
+        return f"{said[-1]} ({path})" if said else "it printed nothing"
 
 
 def alive(job: str, states: Mapping[str, str]) -> bool:
