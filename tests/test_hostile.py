@@ -35,7 +35,7 @@ from metaser.corpora.emofilm import LEGEND, read_legend
 from metaser.corpora.files import files_below, sorted_out
 from metaser.corpora.folder import Folder, decodable
 from metaser.corpora.verify import verify
-from metaser.experiment.run import check_names
+from metaser.experiment.data import check_names
 from metaser.features import extract, recipe
 from metaser.reporting.tables import published, read_paper
 from metaser.runtime.errors import UserError

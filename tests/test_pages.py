@@ -12,7 +12,7 @@ import torch
 
 from metaser import algorithms, config, models
 from metaser.config.study import Study
-from metaser.experiment.run import check_names
+from metaser.experiment.data import check_names
 from metaser.runtime.progress import QUIET
 from metaser.training import learners, methods
 from support import REPOSITORY

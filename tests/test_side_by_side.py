@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from metaser.experiment import run as experiment
-from metaser.experiment.run import Run, RunOptions, grouped
+from metaser.experiment import Run, RunOptions, training
 from metaser.experiment.runner import Job
+from metaser.experiment.training import grouped
 from metaser.experiment.trials import Trial, Trials
+from metaser.runtime.errors import StoppedError
 from support import REPOSITORY, tiny_runs
 from support.commands import assert_refused, metaser
 from support.tiny_runs import assert_same, command, final, kept, partial
@@ -67,7 +68,7 @@ def test_a_model_that_fails_in_a_process_stops_no_other(plain: Path, speech: Pat
 
 def meanwhile(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Does something once, when a process has told of its first iteration."""
-    side_by_side = experiment.side_by_side
+    side_by_side = training.side_by_side
 
     def watched(starts: Sequence, groups: Sequence, ticked: Callable, ended: Callable) -> None:
         done = threading.Event()
@@ -80,7 +81,7 @@ def meanwhile(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
 
         side_by_side(starts, groups, first, ended)
 
-    patch.setattr(experiment, "side_by_side", watched)
+    patch.setattr(training, "side_by_side", watched)
 
 
 @pytest.mark.slow
@@ -104,7 +105,7 @@ def test_a_process_that_is_killed_is_a_model_that_failed(plain: Path, speech: Pa
     assert metaser(*run).returncode == 0
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, experiment.StoppedError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoppedError])
 def test_stopping_ends_every_process_and_the_same_command_goes_on(
     error: type[BaseException], plain: Path, speech: Path, tmp_path: Path
 ) -> None:
@@ -198,11 +199,10 @@ def test_profiling_looks_at_one_model_after_another(plain: Path, speech: Path, t
 def test_by_itself_a_run_takes_as_many_processes_as_there_are_cores_and_models(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "available_cores", lambda: 4)
-    run = Run(tiny_runs.FMAML, "5shot", tiny_runs.settings(speech), tmp_path, ["strict"])
-    assert [run._processes(groups) for groups in (0, 1, 3, 9)] == [1, 1, 3, 4]
-    run.options = RunOptions(processes=6)
-    assert [run._processes(groups) for groups in (1, 9)] == [1, 6]
+    monkeypatch.setattr(training, "available_cores", lambda: 4)
+    one = (tiny_runs.FMAML, "5shot", tiny_runs.settings(speech), tmp_path, ["strict"])
+    assert [Run(*one)._processes(groups) for groups in (0, 1, 3, 9)] == [1, 1, 3, 4]
+    assert [Run(*one, options=RunOptions(processes=6))._processes(groups) for groups in (1, 9)] == [1, 6]
 
 
 def test_models_that_share_their_pretraining_share_a_process(speech: Path, tmp_path: Path) -> None:

@@ -346,7 +346,7 @@ def test_a_link_to_nothing_is_named_before_anything_is_trained(
 def test_a_read_only_folder_is_named_before_features_are_computed(
     plain: Path, speech: Path, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaser.experiment.run.extract", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("metaser.experiment.data.extract", lambda *_: pytest.fail("too late"))
     assert_refused(
         metaser(*command(plain, speech, tmp_path / "r")), str(read_only), "Read-only file system", "--results"
     )
@@ -356,7 +356,7 @@ def test_a_read_only_folder_is_named_before_features_are_computed(
 def test_a_disk_that_is_full_is_named_before_features_are_computed(
     plain: Path, speech: Path, mount: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaser.experiment.run.extract", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("metaser.experiment.data.extract", lambda *_: pytest.fail("too late"))
     (mount / "mine").write_bytes(bytes(2 << 20))
     assert_refused(metaser(*command(plain, speech, tmp_path / "r")), str(mount), "No space left on device", "make room")
     assert [path.name for path in mount.iterdir()] == ["mine"]

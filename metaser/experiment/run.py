@@ -11,8 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,48 +19,26 @@ from typing import Any
 import pandas as pd
 import torch
 
-from metaser import images, models
 from metaser.config import Experiment, Features
 from metaser.config.study import Study
-from metaser.corpora.selection import Selection, announce, select
+from metaser.corpora.selection import announce
 from metaser.engine import device
-from metaser.experiment.pool import side_by_side
+from metaser.experiment import data
 from metaser.experiment.runner import Job, Runner
+from metaser.experiment.training import RunOptions, grouped, most, train_all
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
-from metaser.features import FeatureSet, extract, normalise, recipe
-from metaser.images import ImageData
+from metaser.features import FeatureSet
 from metaser.reporting import recording, results, tables
 from metaser.reporting.finished import Finished, draw
-from metaser.reporting.folder import PROFILE, SHARED, ResultsFolder
+from metaser.reporting.folder import PROFILE, ResultsFolder
 from metaser.reporting.kept import Kept, digest_of
-from metaser.runtime.errors import PartialError, StoppedError, UserError, first_line, nearest
+from metaser.runtime.errors import PartialError, StoppedError, UserError, first_line
 from metaser.runtime.files import data_root
-from metaser.runtime.parallel import Workers, available_cores
-from metaser.runtime.progress import progress, say
+from metaser.runtime.parallel import Workers
+from metaser.runtime.progress import say
 from metaser.runtime.ranks import Ranks
 from metaser.training import methods
-from metaser.training.profiling import profiled
-
-#: The recipe of images, which are taken as they are.
-PIXELS = "pixels"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run goes about its work, which decides no number.
-
-    Attributes:
-        resume: Use what an unfinished run has left; if not, begin over.
-        every: Meta-iterations from one checkpoint to the next; 0 for one a minute.
-        profile: Also write ``profile.txt``, where the time of the first model's training goes.
-        processes: Models that are trained side by side; 0 for as many as there are cores and models.
-    """
-
-    resume: bool = True
-    every: int = 0
-    profile: bool = False
-    processes: int = 0
 
 
 class Run:
@@ -88,123 +65,87 @@ class Run:
         root: Path | None = None, options: RunOptions | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.options = experiment, options or RunOptions()
-        self.study = Study(experiment / "config.yaml", methods)
-        if self.study.variants and not variant:
-            raise UserError(f"{self.study.path}: choose a variant with --variant: {', '.join(self.study.variants)}")
         self.variant, self.overrides = variant, tuple(overrides)
-        self.protocols = tuple(protocols) or tuple(self.study.protocols)
-        drafts = [self._settings(protocol, synthetic=False) for protocol in self.protocols]
-        for settings in drafts:
-            check_names(settings)
-            where = device(settings.engine)
-        self.ranks = Ranks.join(where)
-        root = data_root(root or drafts[0].data_root)
+        study = Study(experiment / "config.yaml", methods)
+        if study.variants and not variant:
+            raise UserError(f"{study.path}: choose a variant with --variant: {', '.join(study.variants)}")
+        named: dict[str, dict[str, Any]] = {name: {"variant": variant, "protocol": name, "overrides": overrides}
+                                            for name in protocols or study.protocols}  # fmt: skip
+        self.settings = {name: study.experiment(**names) for name, names in named.items()}
+        for settings in self.settings.values():
+            data.check_names(settings)
+            device(settings.engine)  # which refuses a GPU that is not there
+        self.ranks = Ranks.join(self.device)
+        root = data_root(root or self.first.data_root)
         if not self.ranks.first:
             self.ranks.tell(None)  # rank 0 makes what has to be made
-        self.speech, self._images = self._select(drafts[0], root)
+        self.speech, self._images = data.selected(self.first, root, self.fewest)
         if self.ranks.first:
             announce(self.speech, root)
             self.ranks.tell(None)
-        synthetic = self.speech.kind == "synthetic"
-        self.settings = {name: self._settings(name, synthetic) for name in self.protocols}
-        self._check_processes()
+        if self.speech.kind == "synthetic":
+            self.settings = {name: study.experiment(**names, synthetic=True) for name, names in named.items()}
+        self._most = most(self.options, self.ranks, self.device)
         for settings in self.settings.values():
-            absent = self.speech.absent if settings.data.source_sets else ()
-            self._check("data.targets", settings.data.targets, absent)
-            for names in settings.data.sets:
-                self._check("data.source_sets" if settings.data.source_sets else "data.sources", names, absent)
+            data.check_domains(settings, self.speech)
         self.targets = {target: self.speech.titles[target] for target in self.first.data.targets or self.speech.domains
                         if target in self.speech.domains}  # fmt: skip
         self.trials = Trials(self.settings, self.speech, list(self.targets), variant)
         self.paper = tables.read_paper(experiment / "paper.csv")
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
-        self.published = False
         self._started = time.monotonic()
         self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
-        self._digests: dict[str, str] = {}
         self._done: list[dict[str, Any]] = []
-
-    def _select(self, settings: Experiment, root: Path | None) -> tuple[Selection, ImageData | None]:
-        if settings.data.images:
-            with progress("reading images") as update:
-                return images.select(settings.data, root, update)
-        with progress("making the built-in corpus") as update:
-            return select(settings.data, settings.tasks, root, update, self.fewest), None
-
-    def _settings(self, protocol: str, synthetic: bool) -> Experiment:
-        return self.study.experiment(
-            variant=self.variant, protocol=protocol, synthetic=synthetic, overrides=self.overrides
-        )
 
     @property
     def first(self) -> Experiment:
         """The settings of the first protocol, for what all protocols share."""
-        return self.settings[self.protocols[0]]
+        return next(iter(self.settings.values()))
 
     @property
     def device(self) -> torch.device:
         """Where the networks are trained."""
         return device(self.first.engine)
 
-    def _check(self, key: str, names: Sequence[str], absent: Sequence[str]) -> None:
-        """Refuses a domain that is not there, and is no corpus that could be.
-
-        Raises:
-            UserError: with the nearest that is.
-        """
-        for name in names:
-            if name not in self.speech.domains and name not in absent:
-                raise UserError(f"{key}: no domain {name!r} here; {nearest(name, self.speech.domains)}")
-
     @cached_property
     def _features(self) -> dict[Features, FeatureSet]:
         """By their settings, which several algorithms may share."""
         wanted = [settings.of(label).features for settings in self.settings.values() for label in settings.algorithms]
-        return {one: self._extract(one) for one in dict.fromkeys(wanted)}
+        return {one: data.features(one, self.speech, self._images, self.device) for one in dict.fromkeys(wanted)}
 
     def features(self, trial: Trial) -> FeatureSet:
         """Of all clips, normalised as a trial's settings say; on the device that is to compute."""
         return self._features[self.trials.of(trial).features]
 
-    def _extract(self, settings: Features) -> FeatureSet:
-        if self._images:
-            self._digests[PIXELS] = self._images.digest
-            lengths = torch.full((len(self._images.x),), self._images.x.shape[2])
-            return FeatureSet(
-                self._images.x.to(self.device), lengths, self._images.table, PIXELS, self._digests[PIXELS]
-            )
-        chosen = recipe(settings.recipe, backend=settings.backend)
-        with progress(f"extracting features ({chosen.name})") as update:
-            features = extract(self.speech.table, chosen, update)
-        self._digests[chosen.name] = features.digest
-        features = normalise(features, settings.normalise)
-        return replace(features, x=features.x.to(self.device))
-
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """The folder to write results into, which are published when the block ends well; what models gave stays in any case.
+        The final folder where an earlier run has published all of them.
 
         Raises:
             UserError: if results cannot be written, another run is writing them, or a clip cannot be read; before anything
                 is trained.
         """
         if not self.ranks.first:
-            self.published = self.ranks.tell(False)  # rank 0 has the features in the cache, and the folder
+            published = self.ranks.tell(False)  # rank 0 has the features in the cache, and the folder
             self._features  # noqa: B018
-            yield self.results.outputs
+            yield self.results.final if published else self.results.outputs
             return
         for protocol, settings in self.settings.items():
             nameless = (self.speech.table["speaker"] == "").sum() if settings.tasks.speakers == "disjoint" else 0
             if nameless:
                 say(f"{protocol}: {nameless} clips without a known speaker are left out")
-        self._point_to_older()
+        older = self.results.final.with_name(f".{self.results.final.name}.partial")
+        if older.is_dir():
+            say(
+                f"{older}: holds an unfinished run of an earlier version, which this one cannot go on with; it stays as it is"
+            )
         with self.results.held():
             self._features  # noqa: B018  (an unreadable clip is found before anything is trained)
             models = {job.name: digest_of(job.identity) for job in self.jobs}
             complete = self.results.complete()  # where an earlier run was cut off when all but the clearing was done
-            self.published = self.ranks.tell(self.options.resume and complete == models)
-            if self.published:
+            if self.ranks.tell(self.options.resume and complete == models):
                 self.results.clear()
                 yield self.results.final
                 return
@@ -217,13 +158,6 @@ class Run:
                 self.results.publish(models)
                 self.results.clear()
 
-    def _point_to_older(self) -> None:
-        older = self.results.final.with_name(f".{self.results.final.name}.partial")
-        if older.is_dir():
-            say(
-                f"{older}: holds an unfinished run of an earlier version, which this one cannot go on with; it is left as it is"
-            )
-
     def carry_out(self, render: Callable[[Finished, pd.DataFrame], None]) -> None:
         """All of an experiment: trains and tests every trial, writes the CSV files, has plots and ``table.md`` made, shows it.
 
@@ -235,7 +169,7 @@ class Run:
         """
         failure = ""
         with self.writing() as folder:
-            if not self.published:
+            if folder != self.results.final:
                 self.all_trials()
                 if not self.ranks.first:
                     return
@@ -247,13 +181,10 @@ class Run:
             raise PartialError([f"{failure}; the numbers are in {self.results.final}, and `metaser render {self.folder} "
                                 f"{self.results.final}` draws them"])  # fmt: skip
         print((self.results.final / "table.md").read_text(encoding="utf-8"))
-        pace = (
-            ", ".join(f"{name} {seconds:.1f} s" for name, seconds in recording.pace(self._done).items())
-            if self._done
-            else ""
-        )
+        pace = recording.pace(self._done) if self._done else {}
         if pace:  # else no method has an outer loop
-            print(f"time per 100 epochs (meta-iterations): {pace}")
+            shown = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in pace.items())
+            print(f"time per 100 epochs (meta-iterations): {shown}")
         print(f"written to {self.results.final}")
 
     def _drawing(self, render: Callable[[Finished, pd.DataFrame], None], folder: Path) -> str:
@@ -313,16 +244,27 @@ class Run:
                 if not there]  # fmt: skip
         if self.ranks.first:
             self.results.begin({**self.facts(), "variant": self.variant, "models": [job.name for job in self.jobs]})
-        failures = self._train(left, kept)
+        groups = grouped(left, self.trials)
+        processes = self._processes(len(groups))
+        made = {"commit": self._provenance["commit"], "versions": self._provenance["versions"], "processes": processes}
+        runner = Runner(self.trials, self._features, kept, self.options.every, made)
+        profile = self.options.profile and self.ranks.first
+        failures = train_all(runner, groups, processes, self.ranks, self.device, self.results.path, profile)
         if failures:
-            raise PartialError(
-                [*(f"{title}: {reason}" for title, reason in failures.items()), self._advice(len(failures))]
-            )
+            folder, count = self.results.path, len(self.jobs)
+            advice = f"{len(failures)} of {count} models failed; the same command tries only these again"
+            if len(failures) < count:
+                advice += f", and `metaser render {folder} {folder}` draws the others"
+            raise PartialError([*(f"{title}: {reason}" for title, reason in failures.items()), advice])
         if self.ranks.first:
             self._done = [kept.find(job.name, job.identity) or {} for job in self.jobs]
             others = kept.others({job.name: job for job in self.jobs})
             if others:
                 say(f"{self.results.path}: keeps {len(others)} finished models that are not of this run")
+
+    def _processes(self, groups: int) -> int:
+        """How many processes train models; 1 for this one alone."""
+        return max(1, min(self._most, groups))
 
     def _check_models(self) -> None:
         """Refuses settings that no model can be made of; before anything is trained.
@@ -335,88 +277,6 @@ class Run:
         with Workers(1) as workers:
             for trial in {(job.trial.protocol, job.trial.algorithm): job.trial for job in self.jobs}.values():
                 TrialRun(self.trials, trial, self.features(trial), workers)
-
-    def _advice(self, failed: int) -> str:
-        folder, count = self.results.path, len(self.jobs)
-        return (f"{failed} of {count} models failed; the same command tries only these again" +
-                (f", and `metaser render {self.folder} {folder}` draws the others" if failed < count else ""))  # fmt: skip
-
-    def _train(self, left: Sequence[Job], kept: Kept) -> dict[str, str]:
-        """Does these jobs, side by side where that is possible.
-
-        Returns:
-            Title → reason of those that failed.
-        """
-        groups = list(grouped(left, self.trials))
-        processes = self._processes(len(groups))
-        made = {"commit": self._provenance["commit"], "versions": self._provenance["versions"], "processes": processes}
-        jobs = Runner(self.trials, self._features, kept, self.options.every, made)
-        steps = {job.name: self._steps(job.trial) for job in left}
-        done, total, failures = dict.fromkeys(steps, 0), sum(steps.values()), dict[str, str]()
-        with progress(f"{len(left)} models, meta-iterations and test tasks", total) as update:
-
-            def ticked(job: Job, iteration: int) -> None:
-                done[job.name] = iteration
-                update(sum(done.values()), total)
-
-            def ended(job: Job, reason: str) -> None:
-                if reason:
-                    failures[job.title] = reason
-                    if self.ranks.first and len(left) > 1:
-                        say(f"{job.title}: failed; the others go on")
-                ticked(job, steps[job.name])
-
-            if processes > 1:
-                packed = jobs.pack(left, self.results.path / SHARED)
-                start = partial(Runner.start, packed, available_cores() // processes)
-                side_by_side([start] * processes, groups, ticked, ended)
-            else:
-                self._one_by_one(jobs, left, ticked, ended)
-        return failures
-
-    def _one_by_one(
-        self, jobs: Runner, left: Sequence[Job], ticked: Callable[[Job, int], None], ended: Callable[[Job, str], None]
-    ) -> None:
-        cuda, profile = self.device.type == "cuda", self.options.profile and self.ranks.first
-        with (
-            Workers(1 if cuda else None, self.ranks) as workers,
-            profiled(self.results.path / PROFILE if profile else None, cuda) as seen,
-        ):
-
-            def tick(job: Job, iteration: int) -> None:
-                ticked(job, iteration)
-                if seen:
-                    seen()
-
-            for job in left:
-                ended(job, jobs.attempt(job, partial(tick, job), workers))
-
-    def _processes(self, groups: int) -> int:
-        """How many processes train models; 1 for this one alone."""
-        return 1 if self._alone() else max(1, min(self.options.processes or available_cores(), groups))
-
-    def _alone(self) -> str:
-        """Why models are trained one after another, if they have to be."""
-        reasons = {"under torchrun": self.ranks.count > 1, "on a GPU": self.device.type == "cuda",
-                   "with --profile": self.options.profile}  # fmt: skip
-        return next((reason for reason, holds in reasons.items() if holds), "")
-
-    def _check_processes(self) -> None:
-        """Refuses a number of processes that makes no sense.
-
-        Raises:
-            UserError: with what would be right.
-        """
-        wanted = self.options.processes
-        if wanted < 0:
-            raise UserError(f"--processes: {wanted} is impossible; give 1 or more, or 0 for as many as there are cores")
-        if wanted > 1 and self._alone():
-            raise UserError(f"--processes: {self._alone()} models are trained one after another; leave it out")
-
-    def _steps(self, trial: Trial) -> int:
-        """How much work a trial is, for the progress display."""
-        settings = self.trials.of(trial)
-        return settings.training.iterations + settings.evaluation.tasks * len(trial.targets)
 
     def write(self, folder: Path) -> None:
         """Writes the CSV files and ``run.json`` (`metaser.reporting.recording.record`), after `all_trials`."""
@@ -435,43 +295,8 @@ class Run:
                      "clips": self.speech.table["domain"].value_counts().to_dict(),
                      "emotions": {str(domain): rows["emotion"].value_counts().to_dict()
                                   for domain, rows in self.speech.table.groupby("domain") if self.first.data.emotions},
-                     "absent": list(self.speech.absent), "features_sha256": self._digests},
+                     "absent": list(self.speech.absent),
+                     "features_sha256": {one.name: one.digest for one in self._features.values()}},
             "ranks": self.ranks.count,
             **self._provenance,
         }  # fmt: skip
-
-
-def grouped(jobs: Sequence[Job], trials: Trials) -> Iterator[list[Job]]:
-    """The jobs, those together that share their pre-training (`fit_once`), which one process remembers."""
-    groups: dict[object, list[Job]] = {}
-    for job in jobs:
-        trial = job.trial
-        shares = trials.of(trial).algorithms[trial.algorithm].fit("pretraining")
-        key = (trial.protocol, trial.source, trial.target, trial.seed, shares.model_dump_json()) if shares else trial
-        groups.setdefault(key, []).append(job)
-    yield from groups.values()
-
-
-def check_names(settings: Experiment) -> None:
-    """Refuses an unknown recipe or network before any work is done.
-
-    Raises:
-        UserError: with the nearest right name.
-    """
-    for label, algorithm in settings.algorithms.items():
-        own = settings.of(label)
-        if not settings.data.images:
-            recipe(own.features.recipe, backend=own.features.backend)
-        elif own.features != Features(recipe=PIXELS):
-            raise UserError(f"features: images have none but {{recipe: {PIXELS}}}")
-        if own.model.name not in models.MODELS:
-            key = "model.name" if algorithm.model is None else f"algorithms.{label}.model.name"
-            raise UserError(f"{key}: unknown name {own.model.name!r}; {nearest(own.model.name, list(models.MODELS))}")
-        tuning = algorithm.fit("tuning")
-        if own.tasks.order == "own" and not (tuning and tuning.head == "fresh"):
-            raise UserError(f"algorithms.{label}: with order: own the outputs are the sources' classes; to be asked about others "
-                            "it needs tuning: {head: fresh}")  # fmt: skip
-        if methods.kind(algorithm.name).keeps_fixed and not settings.tasks.fixed:
-            raise UserError(
-                f"algorithms.{label}: {algorithm.name} needs fixed classes; set tasks.fixed, such as [silence]"
-            )

@@ -145,12 +145,7 @@ class Trials:
         Raises:
             UserError: if a class has too few clips.
         """
-        place = (
-            trial.protocol,
-            trial.source,
-            trial.target,
-            self._chosen(trial),
-        )  # neither algorithm nor seed matters else
+        place = trial.protocol, trial.source, trial.target, self._chosen(trial)  # nothing else of a trial matters
         if place not in self._samplers:
             self._samplers[place] = {name: self.sampler(trial, name) for name in ("", *trial.targets)}
         return self._samplers[place]
@@ -158,6 +153,11 @@ class Trials:
     def of(self, trial: Trial) -> Experiment:
         """A trial's settings, with what its algorithm does its own way."""
         return self.settings[trial.protocol].of(trial.algorithm)
+
+    def steps(self, trial: Trial) -> int:
+        """How much work a trial is: meta-iterations and test tasks."""
+        settings = self.of(trial)
+        return settings.training.iterations + settings.evaluation.tasks * len(trial.targets)
 
     def alone(self, trial: Trial) -> Experiment:
         """The settings of a run that is of one trial only, with nothing in them that decides other models' numbers."""
