@@ -194,5 +194,5 @@ def read(path: Path) -> tuple[Facts, dict[str, torch.Tensor]]:
         elif not (reason := flaw(tensors)):
             return found, tensors
     raise UserError(
-        f"{path}: is no model file of this version of metaser ({reason}); make it anew with `metaser train`"
+        f"{path}: is no model file of this version of metaser ({reason}); make it again with `metaser train`"
     )

@@ -33,9 +33,6 @@ TICK, ENDED, STOPPED = "tick", "ended", "stopped"
 #: The least time between two steps that a process tells of, in seconds.
 TICK_S = 0.1
 
-#: Seconds that a process which is told to stop may take before it is killed.
-GRACE_S = 10.0
-
 
 class Child(Generic[Job]):
     """A process, and what it has to do.
@@ -137,7 +134,6 @@ def side_by_side(
 def child(connection: Connection, start: Callable[[], Work[Any]], variables: Mapping[str, str], folder: str) -> None:
     """A process of `side_by_side`; it ends with its parent, at once, since whatever it writes is whole or absent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(variables)
@@ -168,16 +164,12 @@ def end_with_parent() -> None:
 
 
 def stop(processes: Sequence[ForkServerProcess]) -> None:
-    """Ends processes, for good after `GRACE_S`."""
+    """Ends processes at once."""
     with shielded():
         for process in processes:
-            process.terminate()
-        until = time.monotonic() + GRACE_S
+            process.kill()
         for process in processes:
-            process.join(max(0.0, until - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.join()
 
 
 @contextlib.contextmanager

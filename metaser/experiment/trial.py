@@ -160,7 +160,7 @@ class TrialRun:
         return evaluate(learner, tasks, count, self.workers, by_class=bool(self.settings.data.emotions))
 
     def add(self, target: str, split: str, iteration: int, values: Mapping[str, Sequence[float]]) -> None:
-        """A row per metric; none where a curve has diverged."""
+        """A row per metric; none where one of its values is not finite."""
         self.rows.extend({**self.keys(target), "split": split, "iteration": iteration, "metric": metric, "n_tasks": len(column),
                           **dict(zip(("mean", "ci95"), mean_interval(column), strict=True))}
                          for metric, column in values.items() if column and all(map(math.isfinite, column)))  # fmt: skip

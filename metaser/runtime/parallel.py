@@ -3,7 +3,7 @@
 PyTorch releases Python's lock inside its operators, so two threads with one operator thread each keep two cores busier
 than one thread whose operators are split. One operator thread also fixes the order of every sum, hence the bits.
 
-Numbers below 1e-38 count as 0 meanwhile: features as they are saturate an LSTM's gates, whose derivatives are such numbers, and
+Numbers below 1e-38 count as 0 meanwhile: features as they are saturate an LSTM's gates, whose gradients are such numbers, and
 some processors take several times as long for these.
 """
 

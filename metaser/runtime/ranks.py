@@ -8,7 +8,8 @@ differentiates. Rank 0 alone writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -117,15 +118,11 @@ class Ranks:
             dist.destroy_process_group()
 
 
-class heard:  # noqa: N801  (used like a function)
+@contextmanager
+def heard() -> Iterator[None]:
     """Turns the failure of a collective operation into one line."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RuntimeError):
-            raise StoppedError(
-                f"another rank ended or cannot be reached ({first_line(error)[:80]}); the same command goes on from the "
-                f"last checkpoint"
-            ) from None
+    try:
+        yield
+    except RuntimeError as error:
+        raise StoppedError(f"another rank ended or cannot be reached ({first_line(error)[:80]}); the same command goes on from "
+                           f"the last checkpoint") from None  # fmt: skip

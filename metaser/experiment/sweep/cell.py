@@ -22,7 +22,6 @@ from metaser.experiment import Run, RunOptions
 from metaser.experiment.trials import Trial
 from metaser.reporting.folder import MIXED, ResultsFolder
 from metaser.reporting.kept import difference
-from metaser.runtime.allocator import tune
 from metaser.runtime.errors import PartialError, UserError, first_line
 from metaser.runtime.files import seal, write_text
 
@@ -135,7 +134,6 @@ def work(cell: Cell) -> bool:
     with logged(cell.folder / LOG):
         print(f"metaser: {time.strftime('%Y-%m-%d %H:%M:%S')}, {platform.node()}: {cell}")
         try:
-            tune()
             load(cell.experiment).run(CellRun(cell))
             return True
         except UserError as error:

@@ -19,17 +19,23 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from metaser.config import Count, Name, Number, Section, Seed, distinct, messages
 from metaser.config.reading import read_yaml
-from metaser.runtime.errors import UserError, nearest
+from metaser.runtime.errors import UserError
 from metaser.runtime.files import expanded
 
 
 def entry(value: object) -> object:
-    """An algorithm's name as settings that change nothing."""
+    """An algorithm's name as settings that change nothing.
+
+    Raises:
+        ValueError: if it is a mapping of none, or of several.
+    """
+    if isinstance(value, dict) and len(value) != 1:
+        raise ValueError("give a name, or one label with its settings, such as {slow: {inner_lr: 0.01}}")
     return {value: {}} if isinstance(value, str) else value
 
 
 #: An algorithm of the experiment, ``fmaml``; or ``{label: settings}``, merged over the experiment's of that label.
-Entry = Annotated[dict[Name, dict[str, Any]], BeforeValidator(entry), Field(min_length=1, max_length=1)]
+Entry = Annotated[dict[Name, dict[str, Any]], BeforeValidator(entry)]
 
 
 class Slurm(Section):
@@ -76,11 +82,11 @@ class Sweep(Section):
 
     experiment: Annotated[str, Field(min_length=1)]
     name: Name | None = None
-    variants: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
-    protocols: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
-    algorithms: tuple[Entry, ...] | None = Field(default=None, min_length=1, strict=False)
-    targets: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
-    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, strict=False)
+    variants: tuple[str, ...] | None = Field(default=None, strict=False)
+    protocols: tuple[str, ...] | None = Field(default=None, strict=False)
+    algorithms: tuple[Entry, ...] | None = Field(default=None, strict=False)
+    targets: tuple[str, ...] | None = Field(default=None, strict=False)
+    seeds: tuple[Seed, ...] | None = Field(default=None, strict=False)
     set: tuple[str, ...] = Field(default=(), strict=False)
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     executor: Literal["local", "slurm", "debug"] = "local"
@@ -89,9 +95,13 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Sweep:
-        for key in ("variants", "protocols", "targets", "seeds"):
-            distinct(key, getattr(self, key) or ())
-        distinct("algorithms", list(self.labels or ()))
+        for key in ("variants", "protocols", "algorithms", "targets", "seeds"):
+            values = self.labels if key == "algorithms" else getattr(self, key)
+            if values == ():
+                raise ValueError(
+                    f"{key}: is empty, and so would be the grid; name one at least, or leave the key out for all"
+                )
+            distinct(key, values or ())
         return self
 
     @property
@@ -109,21 +119,7 @@ def read(path: Path) -> Sweep:
     try:
         return Sweep.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line, as `metaser.config.messages.explain` words them."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        model = Slurm if place[0] == "slurm" else Sweep
-        return f"unknown key {'.'.join(place)}; {nearest(place[-1], model.model_fields)}"
-    if first["type"] in ("too_short", "too_long") and place[0] == "algorithms" and len(place) > 1:
-        return f"{'.'.join(place)}: give a name, or one label with its settings, such as {{slow: {{inner_lr: 0.01}}}}"
-    if first["type"] == "too_short":
-        return f"{place[0]}: is empty, and so would be the grid; name one at least, or leave the key out for all"
-    return messages.explain(error, Sweep)
+        raise UserError(f"{path}: {messages.explain(error, Sweep)}") from None
 
 
 def experiment_folder(sweep: Sweep, path: Path) -> Path:
