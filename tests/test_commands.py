@@ -395,7 +395,7 @@ def test_a_broken_experiment_folder_is_named(tmp_path: Path, name: str, text: st
 
 @pytest.mark.parametrize(
     ("old", "new", "part"),
-    [("0.2433", "lots", "row 2: the value is no number"), ("maml,emofilm,it", "maml,emofilm,en", "there twice")],
+    [("0.2433", "lots", "row 2: the value is no number"), ("fomaml,emofilm,it", "fomaml,emofilm,en", "there twice")],
 )
 def test_a_wrong_row_of_a_papers_table_is_named_before_anything_is_trained(
     tmp_path: Path, old: str, new: str, part: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaser.algorithms.maml import MAML
 from metaser.config import Algorithm, Features
+from metaser.config.folder import load
 from metaser.config.reading import merge
 from metaser.config.study import Study
 from metaser.runtime.errors import UserError
 from metaser.training import learners, methods
-from support import FMAML
+from support import FMAML, REPOSITORY
 
 pytestmark = pytest.mark.quick
 
@@ -46,7 +49,8 @@ def test_variant_protocol_synthetic_and_overrides_are_laid_over_one_another_in_t
 def test_a_first_try_has_fewer_methods_but_a_variant_keeps_its_own_and_the_user_has_the_last_word() -> None:
     study = Study(CONFIG, methods)
     few = set(study.experiment(variant="5shot", protocol="strict", synthetic=True).algorithms)
-    assert {"fmaml", "maml", "supervised"} <= few < set(study.experiment(variant="5shot", protocol="strict").algorithms)
+    every = set(study.experiment(variant="5shot", protocol="strict").algorithms)
+    assert {"fmaml", "fomaml", "supervised"} <= few < every
     for real in (study.experiment(variant=name, protocol="strict") for name in ("ablations", "best", "search")):
         first_try = study.experiment(variant=real.variant, protocol="strict", synthetic=True)
         assert list(first_try.algorithms) == list(real.algorithms)
@@ -144,13 +148,13 @@ def test_merging_keeps_what_the_overlay_leaves_and_takes_what_it_says(base: dict
 
 def test_compare_chooses_algorithms_and_their_order(tmp_path: Path) -> None:
     study = Study(CONFIG, methods)
-    chosen = study.experiment(variant="5shot", overrides=["compare=[maml, fmaml]"])
-    assert list(chosen.algorithms) == ["maml", "fmaml"]
-    with pytest.raises(UserError, match=r"compare: no algorithm 'mmal'; did you mean 'maml'"):
-        study.experiment(variant="5shot", overrides=["compare=[mmal]"])
+    chosen = study.experiment(variant="5shot", overrides=["compare=[fomaml, fmaml]"])
+    assert list(chosen.algorithms) == ["fomaml", "fmaml"]
+    with pytest.raises(UserError, match=r"compare: no algorithm 'fomal'; did you mean 'fomaml'"):
+        study.experiment(variant="5shot", overrides=["compare=[fomal]"])
     with pytest.raises(UserError, match=r"training.monitored: no algorithm 'fmamal'; did you mean 'fmaml'"):
-        study.experiment(variant="5shot", overrides=["compare=[maml]", "training.monitored=[fmamal]"])
-    assert list(study.experiment(variant="5shot", overrides=["compare=[maml]"]).algorithms) == ["maml"]
+        study.experiment(variant="5shot", overrides=["compare=[fomaml]", "training.monitored=[fmamal]"])
+    assert list(study.experiment(variant="5shot", overrides=["compare=[fomaml]"]).algorithms) == ["fomaml"]
 
 
 #: A value for every setting that not every method reads.
@@ -287,3 +291,43 @@ def test_what_cannot_be_like_or_a_grid_is_one_line(tmp_path: Path, algorithms: s
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+
+
+# --- labels say the truth ---
+
+
+def called_maml(label: str, shown: str = "") -> bool:
+    """Whether a row is called MAML: as a word of its own, not FOMAML, F-MAML or Reg-MAML."""
+    return "maml" in re.split("[-_]", label) or bool(re.search(r"(?<![\w-])MAML(?![\w-])", shown))
+
+
+def second_order(method: Algorithm) -> bool:
+    kind = methods.kind(method.name)
+    return issubclass(kind, MAML) and not kind.takes_first_order(method)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "folder", [path.parent for path in sorted(REPOSITORY.glob("experiments/*/run.py"))], ids=lambda path: path.name
+)
+def test_a_row_of_an_experiment_that_is_called_maml_is_second_order(folder: Path) -> None:
+    study, shown = Study(folder / "config.yaml", methods), load(folder).NAMES
+    for variant in study.variants:
+        for label, method in study.experiment(variant=variant).algorithms.items():
+            assert not called_maml(label, shown.get(label, "")) or second_order(method), (variant, label)
+
+
+def test_a_committed_row_that_is_called_maml_is_second_order() -> None:
+    runs = [json.loads(path.read_text()) for path in REPOSITORY.glob("results/**/run.json")]
+    methods_of = [methods.experiment(own).algorithms for run in runs for own in run.get("settings", {}).values()]
+    rows = [(label, method) for algorithms in methods_of for label, method in algorithms.items() if called_maml(label)]
+    assert rows
+    assert all(second_order(method) for _, method in rows)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown", "called"),
+    [("maml", "", True), ("maml-80", "", True), ("x", "MAML, all classes alike", True), ("fomaml", "FOMAML", False),
+     ("fmaml", "F-MAML", False), ("regmaml", "Reg-MAML (λ = α)", False)],
+)  # fmt: skip
+def test_which_rows_are_called_maml(label: str, shown: str, called: bool) -> None:
+    assert called_maml(label, shown) is called

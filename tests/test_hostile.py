@@ -307,7 +307,7 @@ def test_papers_tables(ground: Path) -> None:
     def read() -> str:
         paper = read_paper(path)
         assert np.isfinite(paper["value"]).all()
-        return published(paper[paper["metric"] == "accuracy"], {"maml": "MAML"}, {})
+        return published(paper[paper["metric"] == "accuracy"], {"fomaml": "FOMAML"}, {})
 
     with Family("papers' tables", ground) as family:
         for label, content in PAPERS.items():

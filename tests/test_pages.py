@@ -64,7 +64,7 @@ def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
         variant=words[1], protocol="strict", overrides=chosen
     )
     check_names(settings)
-    assert list(settings.algorithms) == ["maml", "mine"]
+    assert list(settings.algorithms) == ["fomaml", "mine"]
     assert settings.algorithms["mine"].name == "multistep"
 
 

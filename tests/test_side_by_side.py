@@ -58,10 +58,10 @@ def test_side_by_side_gives_the_same_bits(plain: Path, speech: Path, whole: Path
 
 
 def test_a_model_that_fails_in_a_process_stops_no_other(plain: Path, speech: Path, tmp_path: Path) -> None:
-    wild = "algorithms.maml={name: maml, inner_lr: 1.0e+6, outer_lr: 1.0e+6, steps: 5}"
+    wild = "algorithms.fomaml={name: fomaml, inner_lr: 1.0e+6, outer_lr: 1.0e+6, steps: 5}"
     result = metaser(*command(plain, speech, tmp_path, wild, processes=2))
     assert result.returncode == 1
-    assert any("strict, aa, maml, seed 0: " in line and "diverged" in line for line in result.stderr.splitlines())
+    assert any("strict, aa, fomaml, seed 0: " in line and "diverged" in line for line in result.stderr.splitlines())
     assert "Traceback" not in result.stderr
     assert kept(tmp_path) == {"fmaml", "supervised"}
 
@@ -92,7 +92,7 @@ def test_a_process_that_is_killed_is_a_model_that_failed(plain: Path, speech: Pa
         os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
 
     run = command(
-        plain, speech, tmp_path, "algorithms.fmaml.iterations=200", "algorithms.maml.iterations=200", processes=2
+        plain, speech, tmp_path, "algorithms.fmaml.iterations=200", "algorithms.fomaml.iterations=200", processes=2
     )
     with pytest.MonkeyPatch.context() as patch:
         meanwhile(kill, patch)

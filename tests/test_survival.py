@@ -73,7 +73,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return algorithms
 
 
-def failing(patch: pytest.MonkeyPatch, error: BaseException, algorithm: str = "maml") -> None:
+def failing(patch: pytest.MonkeyPatch, error: BaseException, algorithm: str = "fomaml") -> None:
     """Has one of the models raise in the middle of its training."""
     record = module.TrialRun.record
 
@@ -105,7 +105,7 @@ def test_a_model_that_fails_stops_no_other_and_is_all_that_is_done_again(
         result = metaser(*command(plain, speech, tmp_path))
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
-    named = [line for line in lines(result) if line.startswith("metaser: strict, aa, maml, seed 0: ")]
+    named = [line for line in lines(result) if line.startswith("metaser: strict, aa, fomaml, seed 0: ")]
     reason = str(error) if isinstance(error, UserError) else type(error).__name__
     assert reason in named[-1]
     assert kept(tmp_path) == {"fmaml", "supervised"}
@@ -115,7 +115,7 @@ def test_a_model_that_fails_stops_no_other_and_is_all_that_is_done_again(
     assert all("Traceback" in log.read_text() and str(log) in named[-1] for log in logs)
     seen.clear()
     assert metaser(*command(plain, speech, tmp_path)).returncode == 0
-    assert seen == ["maml"]
+    assert seen == ["fomaml"]
     assert_same(final(tmp_path), whole)
 
 
@@ -130,7 +130,7 @@ def test_what_ends_the_whole_run_leaves_the_finished_models(
     assert kept(tmp_path) == {"fmaml"}
     seen.clear()
     assert metaser(*command(plain, speech, tmp_path)).returncode == 0
-    assert seen == ["maml", "supervised"]
+    assert seen == ["fomaml", "supervised"]
     assert_same(final(tmp_path), whole)
 
 
@@ -141,11 +141,11 @@ def test_another_method_another_seed_or_another_target_costs_only_its_models(
         failing(patch, ValueError("no"))
         assert metaser(*command(plain, speech, tmp_path)).returncode == 1
         for changes, trained in (
-            (["compare=[fmaml, supervised, maml, supervised-all]", "algorithms.supervised-all={name: supervised}"],
-             ["maml", "supervised-all"]),
+            (["compare=[fmaml, supervised, fomaml, supervised-all]", "algorithms.supervised-all={name: supervised}"],
+             ["fomaml", "supervised-all"]),
             (["seeds=[0, 1]", "compare=[fmaml]"], ["fmaml"]),
             (["data.targets=[aa, bb]", "compare=[fmaml]"], ["fmaml"]),
-            (["training.monitored=[fmaml]", "compare=[fmaml, maml]"], ["maml"]),
+            (["training.monitored=[fmaml]", "compare=[fmaml, fomaml]"], ["fomaml"]),
         ):  # fmt: skip
             seen.clear()
             patch.setattr(ResultsFolder, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -157,8 +157,8 @@ def test_a_changed_setting_is_refused_with_the_difference_and_only_where_it_matt
     plain: Path, speech: Path, trained: Path, seen: list[str], tmp_path: Path
 ) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    changed = command(plain, speech, tmp_path, "algorithms.maml.inner_lr=0.123")
-    assert_refused(metaser(*changed), "maml", "inner_lr", "0.123 now", "--no-resume")
+    changed = command(plain, speech, tmp_path, "algorithms.fomaml.inner_lr=0.123")
+    assert_refused(metaser(*changed), "fomaml", "inner_lr", "0.123 now", "--no-resume")
     assert kept(tmp_path) == set(THREE)
     assert seen == []
     assert metaser(*changed, "--no-resume").returncode == 0
@@ -172,7 +172,7 @@ def test_models_of_other_runs_stay_when_a_run_ends_well(
     result = metaser(*command(plain, speech, tmp_path, compare=("fmaml",)))
     assert result.returncode == 0
     assert "keeps 2 finished models" in result.stderr
-    assert kept(tmp_path) == {"maml", "supervised"}
+    assert kept(tmp_path) == {"fomaml", "supervised"}
     assert final(tmp_path).is_dir()
 
 
@@ -181,11 +181,11 @@ def test_a_damaged_model_is_said_and_trained_again(
     content: str, plain: Path, speech: Path, trained: Path, whole: Path, seen: list[str], tmp_path: Path
 ) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    file = model_file(tmp_path, "maml")
+    file = model_file(tmp_path, "fomaml")
     file.write_text(file.read_text()[:500] if content == "half" else content)
     result = metaser(*command(plain, speech, tmp_path))
     assert f"{file}: is damaged" in result.stderr
-    assert seen == ["maml"]
+    assert seen == ["fomaml"]
     assert_same(final(tmp_path), whole)
 
 
@@ -218,9 +218,9 @@ def test_models_of_two_processors_are_named_in_the_table(
     plain: Path, speech: Path, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    content = read_sealed(model_file(tmp_path, "maml"))
+    content = read_sealed(model_file(tmp_path, "fomaml"))
     content["made"]["processor"] |= {"processor": "Another 9000", "instruction_sets": ["avx512f"]}
-    write_sealed(model_file(tmp_path, "maml"), content)
+    write_sealed(model_file(tmp_path, "fomaml"), content)
     assert metaser(*command(plain, speech, tmp_path)).returncode == 0
     assert "2 kinds of processors" in (final(tmp_path) / "table.md").read_text()
     processors = json.loads((final(tmp_path) / "run.json").read_text())["processors"]
@@ -237,7 +237,7 @@ def test_the_finished_part_is_drawn_elsewhere_and_marked(speech: Path, trained: 
         copy = tmp_path / "real.partial" / file.relative_to(partial(trained))
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
-    next((tmp_path / "real.partial" / "models").glob("*maml*")).unlink()
+    next((tmp_path / "real.partial" / "models").glob("*fomaml*")).unlink()
     result = metaser("render", FMAML, tmp_path / "real.partial")
     assert result.returncode == 0, result.stderr
     table = (tmp_path / "real.partial" / "table.md").read_text()

@@ -275,7 +275,7 @@ def test_the_experiments_own_sweep_is_sound_and_what_it_does_not_name_is_all_the
     cells = grid(settings.model_copy(update={"variants": ("5shot",)}), path, Path("nowhere")).cells
     assert len(cells) == 2 * 2 * 1 * 3, "algorithms × protocols × targets × seeds"
     assert {cell.algorithm for cell in cells} == {"fmaml", "second-order"}
-    sweep = Sweep(experiment=".", variants=("5shot", "10shot", "20shot"), set=["compare=[fmaml, maml]"])
+    sweep = Sweep(experiment=".", variants=("5shot", "10shot", "20shot"), set=["compare=[fmaml, fomaml]"])
     cells = grid(sweep, path, Path("nowhere")).cells
     assert len(cells) == len({cell.key for cell in cells}) == 3 * 2 * 2, "on synthetic data one target and one seed"
     assert [cell.variant for cell in cells[::4]] == ["5shot", "10shot", "20shot"]

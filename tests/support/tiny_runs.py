@@ -16,7 +16,7 @@ from support import REPOSITORY
 FMAML = REPOSITORY / "experiments" / "fmaml"
 
 #: The models, in the order of the run.
-THREE = ("fmaml", "maml", "supervised")
+THREE = ("fmaml", "fomaml", "supervised")
 
 #: The files that are the same to the byte whenever a run's numbers are.
 REPEATED = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.md")
