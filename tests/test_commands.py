@@ -381,7 +381,7 @@ def experiment_copy(folder: Path, name: str, text: str) -> Path:
     [
         ("run.py", "def run(:", ["run.py", "cannot be imported"]),
         ("run.py", "import nothing_of_the_kind", ["run.py", "nothing_of_the_kind"]),
-        ("run.py", "x = 1", ["run.py", "has no function run"]),
+        ("run.py", "x = 1", ["run.py", "has no function render"]),
         ("paper.csv", "variant,value\n5shot,0.1\n", ["paper.csv", "lacks the column algorithm"]),
         ("config.yaml", "day: 2020-99-99\n", ["config.yaml", "cannot be read"]),
         ("config.yaml", "variants: {5: {}}\n", ["choose a variant", "5"]),

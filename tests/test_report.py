@@ -391,7 +391,7 @@ def test_pictures_have_no_emotions_and_an_experiment_may_be_gone(tmp_path: Path)
     assert made(tmp_path).tables["omniglot/fc/real", "", "accuracy"]["FOMAML"][0] == ("below", "50.0 ± 1.0 ▼ below")
     away = Read(page(tmp_path, tmp_path / "nothing"))
     assert away.tables["omniglot/fc/real", "", "accuracy"] == {
-        "fomaml": [("below", "50.0 ± 1.0 ▼ below"), ("paper", "96.99")]
+        "FOMAML": [("below", "50.0 ± 1.0 ▼ below"), ("paper", "96.99")]
     }
     assert not (folder / "confusion.csv").exists()
 

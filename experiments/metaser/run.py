@@ -5,6 +5,7 @@ python experiments/metaser/run.py --variant table2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,10 @@ import pandas as pd
 from metaser.cli import script
 from metaser.config import Experiment
 from metaser.corpora import CORPORA
-from metaser.experiment import Run
-from metaser.reporting import plots, tables
-from metaser.reporting.claims import NOTE, claims
+from metaser.reporting import tables
+from metaser.reporting.drawing import Drawing, Protocol
 from metaser.reporting.finished import Finished
-from metaser.reporting.paired import paired
-from metaser.reporting.results import write_csv
 from metaser.reporting.trends import crossing, curve
-from metaser.runtime.files import write_text
 
 NAMES = {
     "metaser": "MetaSER", "transser": "TransSER", "multiser": "MultiSER", "joint": "joint, all layers tuned",
@@ -29,64 +26,40 @@ NAMES = {
 }  # fmt: skip
 
 #: What MetaSER is said, or would have to be, better than.
-BEATEN = ("transser", "multiser", "joint", "target-only", "svm", "svm-sources")
+CLAIMED = [("metaser", other) for other in ("transser", "multiser", "joint", "target-only", "svm", "svm-sources")]
 
 SHOWN = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "uar": "UAR"}
 EMOTIONS = ("happiness", "sadness", "anger", "neutral")
 
 
-def run(run: Run) -> None:
-    """Trains and tests every cell, writes CSV files, plots and the table."""
-    run.carry_out(render)
-
-
 def render(finished: Finished, _: pd.DataFrame) -> None:
-    """Draws the plots and writes ``paired.csv``, ``crossings.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
-    folder, says = finished.folder, caption(finished)
-    tests, names = paired(finished.scores), finished.names(NAMES)
-    write_csv(tests, folder / "paired.csv")
+    """``paired.csv``; Figure 2 and ``crossings.csv`` where measured; confusion matrices; ``table.md``: claims, corpora."""
+    drawing = Drawing(finished, caption(finished), finished.names(NAMES))
+    drawing.csv("paired", drawing.tests)
     curves = finished.metrics[finished.metrics["split"] == "fraction"]
-    crossings = overtaken(curves, names)
+    crossings = overtaken(curves, drawing.names)
     if len(curves):
-        write_csv(crossings, folder / "crossings.csv")
-        shown = {label: name for label, name in names.items() if label in set(curves["algorithm"])}
-        marks: dict[tuple[str, str], dict[str, float]] = {}
-        for row in crossings.dropna(subset="fraction").to_dict("records"):
-            marks.setdefault((row["protocol"], row["target"]), {})[f"past {names[row['against']]}"] = row["fraction"]
-        plots.curves(curves, "macro_f1", ("target's training part that is used, %", "macro-F1"), finished.targets, shown, says,
-                     folder / "fractions.png", marks)  # fmt: skip
-    confusions = {key: counts for key, counts in finished.confusions().items()
-                  if key[0].split(", ")[1] in ("metaser", "best")}  # fmt: skip
-    plots.confusions(confusions or finished.confusions(), says, folder / "confusion.png")
-    write_text(folder / "table.md", table(finished, tests, names, crossings))
-
-
-def caption(finished: Finished) -> str:
-    """What the numbers are of; synthetic data are never shown without that word."""
-    return f"MetaSER and its baselines, {len(finished.first.data.emotions)} emotions, {finished.what}"
-
-
-def table(finished: Finished, tests: pd.DataFrame, names: dict[str, str], crossings: pd.DataFrame) -> str:
-    """``table.md``: ours per protocol, claims as paired tests, where curves cross, the corpora."""
-    parts = [f"# {caption(finished)}"]
-    if finished.kind == "synthetic":
-        parts.append("**These data are SYNTHETIC**: invented languages; the numbers say nothing about speech.")
-    parts.append(
+        drawing.csv("crossings", crossings)
+    axes = ("target's training part that is used, %", "macro-F1")
+    drawing.curves("fractions", "fraction", "macro_f1", axes, marks(crossings, drawing.names))
+    drawing.confusions("confusion", only=("metaser", "best"))
+    parts = [
         "Mean ± half width of the 95 % interval (Student's t over seeds, over all divisions where that is wider). The paper's "
         "own numbers could not be read anywhere (its table is an image), so none stand here; it says that MetaSER beats both "
         "TransSER and MultiSER on every target, but for Urdu with one set of sources."
-    )
-    for protocol, settings in finished.settings.items():
-        rows = finished.summary[finished.summary["protocol"] == protocol]
-        seen = tests[tests["protocol"] == protocol]
-        parts += [f"## Protocol `{protocol}`, {finished.kind} data", about(settings),
-                  *(scores(rows, metric, title, settings, finished, names) for metric, title in SHOWN.items())]  # fmt: skip
-        found = [claims(seen[seen["source"] == source], [("metaser", other) for other in BEATEN],
-                        f"{sources(source)}; points", {"macro_f1": "macro-F1"}, finished.targets, names)
-                 for source in dict.fromkeys(rows["source"])]  # fmt: skip
-        parts += [*found, NOTE if any(found) else ""]
-    parts += [fractions(crossings, finished, names), missing(finished), corpora(finished)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    ]  # fmt: skip
+    for protocol in drawing.protocols:
+        found = [protocol.claims(CLAIMED, f"{sources(source)}; points", {"macro_f1": "macro-F1"}, source)
+                 for source in dict.fromkeys(protocol.summary["source"])]  # fmt: skip
+        parts += [protocol.heading, about(protocol.settings),
+                  *(scores(protocol, metric, title) for metric, title in SHOWN.items()),
+                  *found, drawing.note if any(found) else ""]  # fmt: skip
+    drawing.table(*parts, fractions(crossings, finished, drawing.names), missing(finished), corpora(finished))
+
+
+def caption(finished: Finished) -> str:
+    """What the numbers are of."""
+    return f"MetaSER and its baselines, {len(finished.first.data.emotions)} emotions, {finished.what}"
 
 
 def about(settings: Experiment) -> str:
@@ -103,11 +76,10 @@ def about(settings: Experiment) -> str:
             f"say otherwise.{trap if 'urdu' in settings.data.targets else ''}")  # fmt: skip
 
 
-def scores(
-    rows: pd.DataFrame, metric: str, title: str, settings: Experiment, finished: Finished, names: dict[str, str]
-) -> str:  # fmt: skip
+def scores(protocol: Protocol, metric: str, title: str) -> str:
     """One metric of one protocol: a block per set of sources, methods as rows, targets as columns."""
-    here = rows[rows["metric"] == metric]
+    settings, finished, names = protocol.settings, protocol.drawing.finished, protocol.drawing.names
+    here = protocol.summary[protocol.summary["metric"] == metric]
     columns = (here[column] for column in ("source", "algorithm", "target", "mean", "ci95"))
     cells = {tuple(key): tables.percent(mean, ci95) for *key, mean, ci95 in zip(*columns, strict=True)}
     targets = settings.data.targets or tuple(finished.targets)
@@ -132,7 +104,7 @@ def sources(joined: str) -> str:
     return " + ".join(name.upper() for name in joined.split("+"))
 
 
-def overtaken(curves: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+def overtaken(curves: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Where MetaSER's macro-F1 overtakes each other method's for good as the target's training part grows; NaN where nowhere."""
     rows = []
     for (protocol, source, target), here in curves.groupby(["protocol", "source", "target"], sort=False):
@@ -144,7 +116,15 @@ def overtaken(curves: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["protocol", "source", "target", "against", "fraction", "first", "last"])
 
 
-def fractions(crossings: pd.DataFrame, finished: Finished, names: dict[str, str]) -> str:
+def marks(crossings: pd.DataFrame, names: Mapping[str, str]) -> dict[tuple[str, str], dict[str, float]]:
+    """(protocol, target) → what MetaSER passes → at which share."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in crossings.dropna(subset="fraction").to_dict("records"):
+        found.setdefault((row["protocol"], row["target"]), {})[f"past {names[row['against']]}"] = row["fraction"]
+    return found
+
+
+def fractions(crossings: pd.DataFrame, finished: Finished, names: Mapping[str, str]) -> str:
     """The crossings as a table; nothing where no curve was drawn."""
     if crossings.empty:
         return ""

@@ -5,21 +5,21 @@ python experiments/modifications/run.py --variant table1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from metaser.algorithms.inner import InnerSettings
 from metaser.algorithms.regmaml import RegMAMLSettings
 from metaser.cli import script
 from metaser.config import Experiment
-from metaser.experiment import Run
 from metaser.reporting import tables, trends
-from metaser.reporting.finished import Finished, read_results
-from metaser.reporting.results import write_csv
-from metaser.runtime.files import write_text
+from metaser.reporting.drawing import Drawing
+from metaser.reporting.finished import METHODS, Finished, read_results
 
-NAMES = {"fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML (λ = α)", "maml": "MAML"}
+NAMES = {"regmaml": "Reg-MAML (λ = α)"}
 
 #: What the labels of Reg-MAML with one λ after another begin with.
 SWEPT = "lambda-"
@@ -27,25 +27,28 @@ SWEPT = "lambda-"
 SHOWN = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "uar": "UAR", "accuracy": "accuracy"}
 
 
-def run(run: Run) -> None:
-    """Trains and tests every cell, writes CSV files, plots and the table."""
-    run.carry_out(render)
-
-
 def render(finished: Finished, paper: pd.DataFrame) -> None:
-    """Draws the plots and writes ``optima.csv`` and ``table.md`` from a run's CSV files and ``run.json``."""
-    folder, titles, says = finished.folder, finished.targets, caption(finished)
+    """``optima.csv``, accuracy and loss over the epochs, ``table.md``; of the search for learning rates its ranking alone."""
     if not finished.first.data.sources:
-        write_text(folder / "table.md", ranking(finished))
+        ranking(finished)
         return
-    found = trends.optima(finished.metrics, list(titles))
-    timing = read_results(folder / "timing.csv")
-    names = labels(finished)
-    write_csv(found, folder / "optima.csv")
-    for metric, label in (("accuracy", "query accuracy"), ("loss", "query loss (nats)")):
-        marked = found if metric == "loss" else None
-        trends.trends(finished.metrics, metric, label, titles, names, says, folder / f"{metric}.png", marked)
-    write_text(folder / "table.md", table(finished, paper, found, timing))
+    drawing = Drawing(finished, caption(finished), labels(finished))
+    found = trends.optima(finished.metrics, list(finished.targets))
+    drawing.csv("optima", found)
+    drawing.trends("accuracy", "accuracy", "query accuracy")
+    drawing.trends("loss", "loss", "query loss (nats)", optima=found)
+    timing, names = read_results(finished.folder / "timing.csv"), drawing.names
+    parts = [
+        f"Every seed trains a model of its own and is tested on {finished.first.evaluation.tasks} tasks per target; "
+        f"{finished.first.tasks.ways}-way {finished.first.tasks.shots}-shot. Mean ± half width of the 95 % interval over seeds. "
+        "One meta-iteration is one epoch of the report's times."
+    ]  # fmt: skip
+    for protocol in drawing.protocols:
+        optimum, pace = protocol.rows(found), protocol.rows(timing)
+        parts += [protocol.heading, about(protocol.settings, names), tables.ours(protocol.summary, SHOWN, finished.targets, names),
+                  "Time and optima (means over seeds and targets):", optima(optimum, pace, names),
+                  claims(optimum, pace, names)]  # fmt: skip
+    drawing.table(*parts, "## The report's numbers (corpora and kind of F1 not given)", published(paper))
 
 
 def labels(finished: Finished) -> dict[str, str]:
@@ -55,57 +58,42 @@ def labels(finished: Finished) -> dict[str, str]:
         for label, method in finished.first.algorithms.items()
         if isinstance(method, RegMAMLSettings) and method.lambda_ratio is not None
     }
-    names = {
-        label: NAMES.get(label, f"λ/α = {ratios[label]:g}" if label in ratios else label)
-        for label in finished.first.algorithms
-    }
+    names = finished.names({**{label: f"λ/α = {ratio:g}" for label, ratio in ratios.items()}, **NAMES})
     return dict(
         sorted(names.items(), key=lambda entry: ratios.get(entry[0], 0.0) if entry[0].startswith(SWEPT) else 0.0)
     )
 
 
 def caption(finished: Finished) -> str:
-    """What the numbers are of; synthetic data are never shown without that word."""
+    """What the numbers are of."""
     sources = ", ".join(source.upper() for source in finished.first.data.sources)
     return f"Meta-trained on {sources}; {finished.what}"
 
 
-def table(finished: Finished, paper: pd.DataFrame, found: pd.DataFrame, timing: pd.DataFrame) -> str:
-    """``table.md``: ours per protocol, time, the claims, then the report's numbers."""
-    names = labels(finished)
-    parts = [f"# {caption(finished)}"]
-    if finished.kind == "synthetic":
-        parts.append("**These data are SYNTHETIC**: invented languages; the numbers say nothing about speech.")
-    parts.append(
-        f"Every seed trains anew and is tested on {finished.first.evaluation.tasks} tasks per target; "
-        f"{finished.first.tasks.ways}-way {finished.first.tasks.shots}-shot. Mean ± half width of the 95 % interval over seeds. "
-        "One meta-iteration is one epoch of the report's times."
-    )  # fmt: skip
-    for protocol, settings in finished.settings.items():
-        rows = finished.summary[finished.summary["protocol"] == protocol]
-        optimum, pace = (frame[frame["protocol"] == protocol] for frame in (found, timing))
-        parts += [
-            f"## Protocol `{protocol}`, {finished.kind} data",
-            f"{len(settings.seeds)} seeds; {settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; "
-            f"inner, outer learning rate: {rates(settings, names)}; "
-            f"speakers {settings.tasks.speakers}, normalisation {settings.features.normalise}. "
-            "Reptile has no query set in training: its training curve is of its support sets after adaptation.",
-            tables.ours(rows, SHOWN, finished.targets, names), "Time and optima (means over seeds and targets):",
-            optima(optimum, pace, names), claims(optimum, pace, names),
-        ]  # fmt: skip
-    parts += ["## The report's numbers (corpora and kind of F1 not given)",
-              published(paper)]  # fmt: skip
-    return "\n\n".join(part for part in parts if part) + "\n"
+def about(settings: Experiment, names: Mapping[str, str]) -> str:
+    """How a protocol trains and tests."""
+    return (
+        f"{len(settings.seeds)} seeds; {settings.training.iterations} meta-iterations of {settings.training.meta_batch} tasks; "
+        f"inner, outer learning rate: {rates(settings, names)}; "
+        f"speakers {settings.tasks.speakers}, normalisation {settings.features.normalise}. "
+        "Reptile has no query set in training: its training curve is of its support sets after adaptation."
+    )
 
 
-def rates(settings: Experiment, names: dict[str, str]) -> str:
+def rates(settings: Experiment, names: Mapping[str, str]) -> str:
     """Every algorithm's learning rates."""
-    algorithms = ((name, settings.algorithms[label]) for label, name in names.items())
-    return ", ".join(f"{name} {algorithm.inner_lr:g}, {algorithm.outer_lr or settings.training.outer_lr:g}"
-                     for name, algorithm in algorithms)  # fmt: skip
+    return ", ".join(f"{name} {', '.join(inner_and_outer(settings, label))}" for label, name in names.items())
 
 
-def optima(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> str:
+def inner_and_outer(settings: Experiment, label: str) -> tuple[str, str]:
+    """An algorithm's learning rates; a dash where it has no inner loop."""
+    own = settings.algorithms[label]
+    return f"{own.inner_lr:g}" if isinstance(
+        own, InnerSettings
+    ) else "–", f"{own.outer_lr or settings.training.outer_lr:g}"
+
+
+def optima(found: pd.DataFrame, timing: pd.DataFrame, names: Mapping[str, str]) -> str:
     """Per algorithm: seconds per 100 epochs and where the curves are best."""
     columns = (timing[column] for column in ("metric", "algorithm", "mean", "ci95"))
     times = {(metric, label): f"{mean:.2f} ± {width:.2f}" for metric, label, mean, width in zip(*columns, strict=True)}
@@ -122,7 +110,7 @@ def optima(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> 
     return tables.markdown(header, rows)
 
 
-def claims(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> str:
+def claims(found: pd.DataFrame, timing: pd.DataFrame, names: Mapping[str, str]) -> str:
     """The report's claims as paired differences over seeds."""
     seconds = timing[timing["metric"] == "seconds_per_100_epochs"].set_index("algorithm")["mean"] / 100
     found = found.assign(seconds=found["test_optimum"] * found["algorithm"].map(seconds))
@@ -155,26 +143,25 @@ def claims(found: pd.DataFrame, timing: pd.DataFrame, names: dict[str, str]) -> 
     return tables.markdown(header, rows)
 
 
-def ranking(finished: Finished) -> str:
+def ranking(finished: Finished) -> None:
     """``table.md`` of the search for learning rates: every setting, the best of each algorithm first."""
     settings, rows = finished.first, []
     here = finished.summary[finished.summary["metric"] == "macro_f1"]
     scores = dict(zip(zip(here["algorithm"], here["target"], strict=True), here["mean"].tolist(), strict=True))
     for label, algorithm in settings.algorithms.items():
         values = [scores.get((label, target), float("nan")) for target in finished.targets]
-        rows.append((algorithm.name, float(np.mean(values)), algorithm, values))
+        rows.append((algorithm.name, float(np.mean(values)), label, values))
     rows.sort(key=lambda row: (row[0], -row[1] if row[1] == row[1] else np.inf))
     header = ["algorithm", "inner learning rate", "outer", "mean macro-F1, %", *finished.targets.values()]
-    lines = [[name, f"{algorithm.inner_lr:g}", f"{algorithm.outer_lr or settings.training.outer_lr:g}",
+    lines = [[name, *inner_and_outer(settings, label),
               *(f"{100 * value:.1f}" if value == value else "diverged" for value in (mean, *values))]
-             for name, mean, algorithm, values in rows]  # fmt: skip
-    return "\n\n".join([
-        f"# Learning rates, searched on the sources alone; {finished.what}",
+             for name, mean, label, values in rows]  # fmt: skip
+    Drawing(finished, f"Learning rates, searched on the sources alone; {finished.what}", finished.names()).table(
         f"Each source left out in turn: trained on the others for {settings.training.iterations} meta-iterations, tested on "
         f"{settings.evaluation.tasks} tasks of the one left out, {len(settings.seeds)} seed(s), protocol strict. No target's clip "
         "was read. The best mean of each algorithm is the one for `config.yaml` to use.",
         tables.markdown(header, lines),
-    ]) + "\n"  # fmt: skip
+    )
 
 
 def published(paper: pd.DataFrame) -> str:
@@ -184,7 +171,9 @@ def published(paper: pd.DataFrame) -> str:
     for label in dict.fromkeys(paper["algorithm"]):
         seconds = values[label, "seconds_per_100_epochs"]
         ratio = seconds / values["fomaml", "seconds_per_100_epochs"]
-        rows.append([NAMES.get(label, label), f"{values[label, 'f1']:.4f}", f"{seconds:.2f}", f"{ratio:.2f}"])
+        rows.append(
+            [{**METHODS, **NAMES}.get(label, label), f"{values[label, 'f1']:.4f}", f"{seconds:.2f}", f"{ratio:.2f}"]
+        )
     return tables.markdown(["", "F1", "s per 100 epochs", "ratio"], rows) if rows else ""
 
 

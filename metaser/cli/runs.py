@@ -45,7 +45,7 @@ def run(
     module, options = load(experiment), RunOptions(resume, checkpoint_every, profile, processes)
     with stoppable("earlier results are as they were, and the same command goes on from here"):
         try:
-            module.run(Run(experiment, variant, setting or [], results, protocol or [], root, options))
+            Run(experiment, variant, setting or [], results, protocol or [], root, options).carry_out(module.render)
         except PartialError as error:
             for line in error.lines:
                 print(f"metaser: {line}", file=sys.stderr)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,13 @@ from metaser.training import methods
 TEXT = ("experiment", "variant", "algorithm", "protocol", "data", "source", "target", "corpus", "split", "metric", "true",
         "predicted")  # fmt: skip
 NUMBERS = ("shots", "seed", "iteration", "mean", "ci95", "n_tasks", "n_seeds", "paper", "count")
+
+
+#: What tables call a method whose label is its own name.
+METHODS = {
+    "maml": "MAML", "fomaml": "FOMAML", "reptile": "Reptile", "regmaml": "Reg-MAML", "fmaml": "F-MAML",
+    "protonet": "Prototypical network", "matching": "Matching network", "relation": "Relation network",
+}  # fmt: skip
 
 
 class Finished:
@@ -106,9 +114,16 @@ class Finished:
         speech = "real speech" if self.kind == "real" else "SYNTHETIC data"
         return f"{speech}, {self.incomplete}" if self.incomplete else speech
 
-    def names(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Algorithm → how tables name it, or its own label; in the order of ``compare``, for run.json sorts the algorithms."""
-        return {label: known.get(label, label) for label in self.first.compare or self.first.algorithms}
+    def names(self, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """Algorithm → how tables name it, in the order of ``compare``, for run.json sorts the algorithms.
+
+        Args:
+            known: The experiment's own names; others are named by `METHODS` where the label is the method's, else by the label.
+        """
+        usual = {label: METHODS.get(label, label) for label, own in self.first.algorithms.items() if own.name == label}
+        return {
+            label: known.get(label, usual.get(label, label)) for label in self.first.compare or self.first.algorithms
+        }
 
     def confusions(self) -> dict[tuple[str, str], pd.DataFrame]:
         """("protocol, algorithm", target's title) → counts of all seeds, true classes as rows, predicted as columns."""

@@ -91,7 +91,7 @@ def curves(
 
 
 def bars(
-    summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], chance: Sequence[float],
+    summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str, str], constant: Sequence[float],
     names: Mapping[str, str], caption: str, path: Path,
 ) -> None:  # fmt: skip
     """Accuracies with their 95 % intervals: a row per protocol, a panel per metric, a bar per target and algorithm.
@@ -100,7 +100,7 @@ def bars(
         summary: Rows of ``summary.csv``.
         metrics: Metric → the panel's title.
         titles: Target → its name on the axis.
-        chance: The accuracy of always giving the commonest answer, one per metric; drawn as a line.
+        constant: The accuracy of always giving the commonest answer, one per metric; drawn as a line.
         names: Algorithm → its name in the legend.
         caption: What the data are.
         path: The PNG to write.
@@ -110,7 +110,7 @@ def bars(
     figure, axes = plt.subplots(len(protocols), len(metrics), figsize=size, squeeze=False, sharey=True)
     width = 0.85 / len(names)
     for across, protocol in zip(axes, protocols, strict=True):
-        for axis, (metric, title), guess in zip(across, metrics.items(), chance, strict=True):
+        for axis, (metric, title), always in zip(across, metrics.items(), constant, strict=True):
             rows = summary[(summary["protocol"] == protocol) & (summary["metric"] == metric)]
             for number, (algorithm, name) in enumerate(names.items()):
                 chosen = rows[rows["algorithm"] == algorithm].set_index("target").reindex(list(titles))
@@ -118,8 +118,8 @@ def bars(
                 ends = np.abs(np.array(limits(chosen["mean"], chosen["ci95"], metric)) - chosen["mean"].to_numpy())
                 axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * ends, capsize=2, label=name,
                          color=COLOURS[number % len(COLOURS)], hatch="//" if number >= len(COLOURS) else None)  # fmt: skip
-            said = f"always one answer, {100 * guess:.1f} %"
-            axis.axhline(100 * guess, color="0.3", linestyle="--", linewidth=1, label=said)
+            said = f"always one answer, {100 * always:.1f} %"
+            axis.axhline(100 * always, color="0.3", linestyle="--", linewidth=1, label=said)
             axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
             axis.set(title=heading(title, protocol), ylabel="%")
             axis.grid(axis="y", alpha=0.3)

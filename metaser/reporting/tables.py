@@ -12,6 +12,9 @@ from metaser.reporting.results import KEYS, SUMMARY
 from metaser.runtime.errors import UserError, first_line
 from metaser.training.evaluation import seeded_interval
 
+#: The target, and the column, of the mean over all targets.
+MEAN = "mean"
+
 PAPER_COLUMNS = ("variant", "algorithm", "corpus", "target", "metric", "value", "reference")
 
 
@@ -40,6 +43,19 @@ def summarise(scores: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             rows.append({**named, "metric": metric, "mean": mean, "ci95": ci95, "n_tasks": len(values),
                          "n_seeds": values["seed"].nunique(), "paper": published.get((*place, metric))})  # fmt: skip
     return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"paper": float})
+
+
+def over_targets(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows as of ``summary.csv`` for the mean over the targets, of the methods that were tested on all of them.
+
+    Every target has as many test tasks; the interval is over seeds, or over all tasks where that is wider.
+
+    Args:
+        scores: As `summarise` takes them.
+    """
+    tested = scores.groupby(["protocol", "algorithm"])["target"].transform("nunique")
+    pooled = scores[tested == scores["target"].nunique()].assign(source="", target=MEAN, corpus="")
+    return summarise(pooled, pd.DataFrame(columns=list(PAPER_COLUMNS)))
 
 
 def read_paper(path: Path) -> pd.DataFrame:

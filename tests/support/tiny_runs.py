@@ -25,9 +25,6 @@ REPEATED = ("metrics.csv", "tasks.csv", "summary.csv", "confusion.csv", "table.m
 PLAIN = """
 from metaser.runtime.files import write_text
 
-def run(run):
-    run.carry_out(render)
-
 def render(finished, paper):
     write_text(finished.folder / "drawn.txt", finished.what)
     write_text(finished.folder / "table.md", f"# {finished.what}\\n\\n{finished.summary.to_csv()}")

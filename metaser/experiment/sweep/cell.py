@@ -134,7 +134,7 @@ def work(cell: Cell) -> bool:
     with logged(cell.folder / LOG):
         print(f"metaser: {time.strftime('%Y-%m-%d %H:%M:%S')}, {platform.node()}: {cell}")
         try:
-            load(cell.experiment).run(CellRun(cell))
+            CellRun(cell).carry_out(load(cell.experiment).render)
             return True
         except UserError as error:
             reason = error.lines[0] if isinstance(error, PartialError) else str(error)

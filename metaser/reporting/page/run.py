@@ -75,7 +75,7 @@ class ShownRun(Shown):
     Args:
         folder: Its folder.
         results: The results folder that it is in.
-        experiments: The folder of the experiments; one that is not there has no display names and no paper.
+        experiments: The folder of the experiments; one that is not there has no names of its own and no paper.
     """
 
     def __init__(self, folder: Path, results: Path, experiments: Path) -> None:
