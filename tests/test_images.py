@@ -229,6 +229,7 @@ def test_omniglots_experiment_runs_on_invented_characters(tmp_path: Path) -> Non
     tasks = pd.read_csv(folder / "tasks.csv")
     assert set(tasks["algorithm"]) == {"fomaml", "maml", "protonet", "matching", "relation"}
     assert not [column for column in tasks if column.startswith("recall_")], "classes differ from task to task"
+    assert not [column for column in tasks if "emotion" in column], "a character is no emotion"
     assert not (folder / "confusion.csv").exists()
     again = metaser("render", OMNIGLOT, folder)
     assert again.returncode == 0, again.stderr

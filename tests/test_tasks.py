@@ -125,7 +125,7 @@ def test_shared_clips_of_training_and_test_have_no_speaker_in_common() -> None:
         ({"fixed_queries": 30, "min_queries": 30, "queries": 1}, ("class neutral has 12 clips", "30 query clips")),
         ({"shots": 9, "queries": 3, "speakers": "disjoint", "fixed": ("silence",), "ways": 5, "min_queries": 4},
          ("other speakers",)),
-        ({"ways": 6}, ("tasks.ways", "6 of 5 emotions")),
+        ({"ways": 6}, ("tasks.ways", "6 of 5 classes")),
     ],
 )  # fmt: skip
 def test_a_class_that_is_too_small_is_refused_by_name(changes: dict, parts: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ from metaser.training import learners, methods, train
 from metaser.training.checkpoint import Checkpoints
 from metaser.training.evaluation import Scores, evaluate, mean_interval
 
-#: The metrics of the test curve.
+#: The metrics of the test curve, of those that there are.
 MONITORED = ("loss", "accuracy", "accuracy_emotions", "macro_f1")
 
 #: From the initial weights' seed of one member of an ensemble to the next's.
@@ -153,7 +153,7 @@ class TrialRun:
     def look(self, learner: Learner, target: str, split: str, iteration: int, tasks: SpeechTasks | None = None) -> None:
         """Tests a learner on a few tasks, for a curve."""
         seen = self.ask(learner, tasks or self.monitors[target], self.settings.training.monitor_tasks).tasks
-        self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED})
+        self.add(target, split, iteration, {name: list(seen[name]) for name in MONITORED if name in seen})
 
     def ask(self, learner: Learner, tasks: SpeechTasks, count: int) -> Scores:
         """Scores of the first tasks of a stream, with those of single classes where all tasks have the same ones."""

@@ -55,7 +55,7 @@ class EpisodeSampler:
     ) -> None:
         if shape.ways > len(emotions):
             raise UserError(
-                f"tasks.ways: {shape.ways} of {len(emotions)} emotions ({', '.join(emotions)}) is impossible"
+                f"tasks.ways: {shape.ways} of {len(emotions)} classes ({', '.join(emotions)}) is impossible"
             )
         disjoint = shape.speakers == "disjoint"
         if disjoint:

@@ -23,9 +23,9 @@ class Scores:
 
     Attributes:
         tasks: One row per task, one column per metric: ``loss`` (nats), ``accuracy`` over all N+F classes,
-            ``accuracy_emotions`` over the query clips of the N emotions only (a fixed class predicted for one of them
-            is an error), ``macro_f1``, ``weighted_f1`` (by the true classes' clips) and ``uar`` over all N+F classes,
-            ``recall_<class>``. Shares lie between 0 and 1.
+            ``macro_f1``, ``weighted_f1`` (by the true classes' clips) and ``uar`` over all N+F classes. Where all tasks have
+            the same classes, also ``accuracy_emotions`` over the query clips of the N emotions only (a fixed class predicted
+            for one of them is an error), and ``recall_<class>``. Shares lie between 0 and 1.
         confusion: Clips by (true class, predicted class), summed over tasks.
     """
 
@@ -44,7 +44,7 @@ def evaluate(
         count: How many.
         workers: The threads; the scores do not depend on their number.
         iteration: Which tasks of the stream.
-        by_class: Whether tasks have the same classes, so that there are recalls and counts to add up.
+        by_class: Whether tasks have the same classes, the emotions, so that there are recalls and counts to add up.
     """
 
     def test(index: int) -> tuple[dict[str, float], pd.DataFrame]:
@@ -65,7 +65,7 @@ def score(logits: torch.Tensor, task: Task, by_class: bool = True) -> tuple[dict
     Args:
         logits: ``(queries, N+F)``.
         task: The task they answer.
-        by_class: With recalls and counts of single classes.
+        by_class: With recalls and counts of single classes, and the accuracy over the emotions.
 
     Returns:
         The metrics that `Scores` lists; and counts, true classes as rows and predicted ones as columns, both in
@@ -80,7 +80,7 @@ def score(logits: torch.Tensor, task: Task, by_class: bool = True) -> tuple[dict
     metrics = {
         "loss": cross_entropy(logits, task.query_y).item(),
         "accuracy": float(hits.mean()),
-        "accuracy_emotions": float(hits[emotional].mean()),
+        **({"accuracy_emotions": float(hits[emotional].mean())} if by_class else {}),
         "macro_f1": float(f1_score(true, predicted, labels=labels, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(true, predicted, labels=labels, average="weighted", zero_division=0)),
         "uar": float(recalls.mean()),

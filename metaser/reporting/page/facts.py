@@ -26,7 +26,7 @@ def kind(finished: Finished) -> str:
 
 
 def data(finished: Finished, run: Any) -> list[str]:
-    """Which corpora, how many clips of each, what was not there, and the digests of what the networks were given.
+    """Which corpora or images, how many of each, what was not there, and the digests of what the networks were given.
 
     Args:
         finished: The run.
@@ -39,7 +39,7 @@ def data(finished: Finished, run: Any) -> list[str]:
     absent = facts.get("absent")
     return [
         f"{kind(finished)}, collection {finished.collection}",
-        *([f"clips: {'; '.join(counts)}"] if counts else []),
+        *([f"{'images' if finished.first.data.images else 'clips'}: {'; '.join(counts)}"] if counts else []),
         *([f"not there: {', '.join(map(str, absent))}"] if isinstance(absent, list) and absent else []),
         *(f"features {name}: SHA-256 {str(digest)[:DIGEST]}…" for name, digest in digests.items()),
     ]
@@ -56,9 +56,9 @@ def protocol(settings: Experiment) -> str:
     fixed = f" + {len(tasks.fixed)} fixed" if tasks.fixed else ""
     asked = (f"{test.tasks} divisions of each target per seed, {100 * test.split.test:.10g} % of it asked" if test.split else
              f"{tasks.ways}{fixed}-way {tasks.shots}-shot, {test.tasks} test tasks per target and seed")  # fmt: skip
+    speech = "" if settings.data.images else f"speakers {tasks.speakers}, normalisation {settings.features.normalise}, "
     return (f"{asked}; seeds {', '.join(map(str, settings.seeds))}; {training.iterations} meta-iterations of "
-            f"{training.meta_batch} tasks; speakers {tasks.speakers}, normalisation {settings.features.normalise}, "
-            f"features {settings.features.recipe}, network {settings.model.name}, "
+            f"{training.meta_batch} tasks; {speech}features {settings.features.recipe}, network {settings.model.name}, "
             "where a method does not say otherwise.")  # fmt: skip
 
 
