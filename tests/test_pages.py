@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from metaser import algorithms, config, models
 from metaser.config.study import Study
 from metaser.experiment.data import check_names
+from metaser.runtime.errors import UserError
 from metaser.runtime.progress import QUIET
 from metaser.training import learners, methods
-from support import REPOSITORY
+from support import FMAML, REPOSITORY
 from support.commands import metaser
 from support.tasks import toy_task
 
@@ -38,7 +40,7 @@ def ran(code: str) -> dict[str, object]:
 def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, line = examples(ALGORITHM)
+    code, line, _ = examples(ALGORITHM)
     own = ran(code)["MultiStep"]
     assert line.strip() == '"multistep": MultiStep,'
     for registry in (algorithms.ALGORITHMS, methods.LEARNERS):
@@ -66,6 +68,30 @@ def test_the_algorithm_of_the_page_trains_and_with_one_step_is_fomaml(
     check_names(settings)
     assert list(settings.algorithms) == ["fomaml", "mine"]
     assert settings.algorithms["mine"].name == "multistep"
+
+
+@pytest.mark.quick
+def test_the_settings_of_the_page_belong_to_its_algorithm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, settings = examples(ALGORITHM)
+    own = type("Own", (ran(code)["MultiStep"],), {"Settings": ran(settings)["MultiStepSettings"]})  # type: ignore[arg-type]
+    monkeypatch.setitem(methods.LEARNERS, "multistep", own)
+    assert methods.configured("multistep", last=2, steps=5).model_dump()["last"] == 2
+    with pytest.raises(UserError, match=r"fomaml\.last: fomaml has no use for it \(multistep has\)"):
+        methods.configured("fomaml", last=2)
+
+
+@pytest.mark.quick
+def test_like_and_grid_of_the_page_make_what_it_says(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    tree = yaml.safe_load((FMAML / "config.yaml").read_text(encoding="utf-8"))
+    tree = {**tree, "protocols": {}, "variants": {}, "synthetic": {}, **yaml.safe_load(block)}
+    tree["training"].pop("monitored")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    found = Study(tmp_path / "config.yaml", methods).experiment().algorithms
+    rows = {f"rate-{rate}-{steps}": methods.configured("fomaml", inner_lr=rate, steps=steps, test_steps=5)
+            for rate, steps in product((0.01, 0.1), (1, 5))}  # fmt: skip
+    maml = methods.configured("maml", inner_lr=0.01, steps=1, test_steps=5)
+    assert found == {"maml": maml, "protonet": methods.configured("protonet"), **rows}
 
 
 @pytest.mark.quick
