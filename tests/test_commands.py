@@ -259,7 +259,7 @@ def test_emofilm_runs_the_papers_three_experiments_with_borrowed_neutral(tmp_pat
         (["data.emotions=[fear, joy]", "tasks.ways=2"], ["class joy has 0 clips"]),
         (["data.emotions=[neutral, anger]", "tasks.ways=2"], ["'neutral' is there twice"]),
         (["tasks.fixed=[silence, silence]"], ["'silence' is there twice"]),
-        (["tasks.fixed=[]"], ["fmaml needs fixed classes"]),
+        (["tasks.fixed=[]"], ["fmaml needs fixed classes", "tasks.fixed"]),
         (["seeds=[0, 0]"], ["seeds: 0 is there twice"]),
         (["seeds=[-1]"], ["seeds.0", "not -1"]),
         (["data.targets=[x-ako, x-ako]"], ["targets: 'x-ako' is there twice"]),

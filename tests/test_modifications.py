@@ -126,8 +126,8 @@ def test_a_protocol_says_nothing_of_algorithms_that_other_variants_have() -> Non
 def test_a_protocols_algorithm_that_no_variant_has_is_a_mistake(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     text = (MODIFICATIONS / "config.yaml").read_text()
-    path.write_text(text.replace("      fomaml: {inner_lr: 0.0002", "      fomalm: {inner_lr: 0.0002"))
-    with pytest.raises(UserError, match=r"algorithms\.fomalm"):
+    path.write_text(text.replace("      reptile: {outer_lr", "      reptiel: {outer_lr"))
+    with pytest.raises(UserError, match=r"algorithms\.reptiel"):
         Study(path, methods).experiment(variant="table1", protocol="paper")
 
 

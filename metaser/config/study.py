@@ -108,7 +108,11 @@ class Study:
         if not isinstance(changed, dict):
             return overlay
         here, elsewhere = algorithms_of(tree), set[str]().union(*map(algorithms_of, self.overlays["variants"].values()))
-        return {**overlay, "algorithms": {n: c for n, c in changed.items() if n in here or n not in elsewhere}}
+        fitting = {label: own for label, own in changed.items() if label in here or label not in elsewhere}
+        for label, own in fitting.items():
+            if label not in here and not (isinstance(own, dict) and own.keys() & {"name", "like"}):
+                raise UserError(f"{self.path}: algorithms.{label}: there is no such algorithm; {nearest(label, here)}")
+        return {**overlay, "algorithms": fitting}
 
     def _overlay(self, kind: str, name: str) -> dict[str, Any]:
         known = self.overlays[kind]

@@ -13,7 +13,7 @@ from metaser.algorithms.fmaml import FixedClasses
 from metaser.runtime.parallel import Workers
 from metaser.runtime.ranks import Ranks
 from metaser.tasks import EpisodeSampler, SpeechTasks, TaskShape
-from metaser.training import train
+from metaser.training import methods, train
 from support.tasks import EMOTIONS, features_of, utterances
 
 ALGORITHMS = ("fomaml", "maml", "reptile", "regmaml", "fmaml")
@@ -29,7 +29,7 @@ def main(out: Path) -> None:
         sampler = EpisodeSampler(table, ["aa", "bb"], EMOTIONS, shape, "train")
         tasks = SpeechTasks(features_of(table, shape=(8, 8)).double(), list(table["emotion"]), sampler, seed=3,
                             task_transforms=[FixedClasses(shape.fixed)])  # fmt: skip
-        settings = config.Algorithm.model_validate({"name": name, "inner_lr": 0.05, "steps": 2, **ratio})
+        settings = methods.configured(name, inner_lr=0.05, steps=2, **ratio)
         learner = algorithms.build(settings, models.build("fmaml-conv", (8, 8), 5 + len(shape.fixed), 0).double())
         losses: list[float] = []
         gradients: list[torch.Tensor] = []
