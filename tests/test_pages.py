@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from itertools import product, takewhile
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,14 @@ def test_quiet_is_the_result_and_nothing_else(tmp_path: Path, monkeypatch: pytes
     assert quiet.returncode == loud.returncode == 2
     assert quiet.stderr.strip().splitlines() == loud.stderr.strip().splitlines()[-1:]
     assert metaser("-q", "data", "list").stdout == listed.stdout
+
+
+@pytest.mark.quick
+def test_every_file_and_function_of_the_tour_is_there() -> None:
+    text = (REPOSITORY / "docs" / "tour.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`(metaser/[\w/]+)\.py(?::([\w.]+))?`", text)
+    assert len(steps) > 20
+    for file, name in steps:
+        module = importlib.import_module(file.replace("/", "."))
+        if name:
+            attrgetter(name)(module)

@@ -1,7 +1,7 @@
 """A run of an experiment: its settings, its speech, its trials (train, test, record), its results folder.
 
-An experiment folder holds ``run.py`` (a function ``run(run: Run)`` that goes through the trials and reports),
-``config.yaml`` and ``paper.csv``. What is common to all of them is here.
+An experiment folder holds ``run.py`` (a function ``render`` that draws a finished run), ``config.yaml`` and ``paper.csv``. What is
+common to all of them is here.
 """
 
 from __future__ import annotations
