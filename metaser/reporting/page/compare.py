@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -26,37 +24,6 @@ MATRIX = "true \\ predicted, %"
 KEY = ["algorithm", "target", "metric"]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A published value and one of our numbers, if there is one.
-
-    Attributes:
-        protocol: Of ours.
-        row: What is compared: metric, method and, where a method has several, its sources.
-        target: The title of what it is tested on.
-        published: The value as printed, with its corpus where ours is of another.
-        ours: Our mean with its interval; empty where there is none.
-        verdict: A key of `SIGNS`; empty where nothing is judged, such as times of another machine.
-        other: Whether the published value is of another corpus.
-        reference: Where the value is printed.
-    """
-
-    protocol: str
-    row: str
-    target: str
-    published: str
-    ours: str
-    verdict: str
-    other: bool
-    reference: str
-
-    @property
-    def cell(self) -> str:
-        """Our number with its verdict."""
-        judged = f" {SIGNS[self.verdict]} {self.verdict}{OTHER * self.other}" if self.verdict else ""
-        return (self.ours or "–") + judged
-
-
 def verdict(mean: float, ci95: float, paper: float) -> str:
     """Whether ``mean ± ci95`` covers a published value, or lies above or below it: a key of `SIGNS`."""
     if ci95 != ci95:
@@ -67,13 +34,16 @@ def verdict(mean: float, ci95: float, paper: float) -> str:
     return "above" if gap > 0 else "below"
 
 
-def compare(ours: pd.DataFrame, paper: pd.DataFrame, names: Names) -> list[Comparison]:
+def compare(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Every published value beside all of our numbers for the same method, target and metric.
 
     Args:
         ours: Rows of ``summary.csv`` and ``timing.csv``, with a column ``judged``; ``paper`` is of the very same corpus.
         paper: Rows of ``paper.csv`` of the run's variant. Values that only ``ours`` still has are compared, too.
-        names: What methods, metrics and targets are called.
+
+    Returns:
+        The rows of ``ours`` with ``value``, ``corpus`` and ``reference`` as published, ``other`` (whether it is of another corpus)
+        and ``verdict`` (a key of `SIGNS`, or nothing); where there is nothing of ours, ``mean`` is NaN.
     """
     known = (
         ours[ours["paper"].notna()]
@@ -83,41 +53,38 @@ def compare(ours: pd.DataFrame, paper: pd.DataFrame, names: Names) -> list[Compa
     )
     known = known[~known.set_index(KEY).index.isin(paper.set_index(KEY).index)]
     published = pd.concat([frame[[*KEY, "value", "corpus", "reference"]] for frame in (paper, known)])
-    found = []
-    for row in (
-        published.merge(ours, how="left", on=KEY)
-        .fillna({"protocol": "", "source": "", "judged": False})
-        .to_dict("records")
-    ):
-        metric, mean, ci95, value = (row[name] for name in ("metric", "mean", "ci95", "value"))
-        own = round(abs(row["paper"] - value), DIGITS) == 0
-        found.append(Comparison(
-            row["protocol"], names.row(row), names.target(row["target"]),
-            printed(metric, value) + ("" if own else f" ({escaped(row['corpus'])})"),
-            shown(metric, mean, ci95) if mean == mean else "",
-            verdict(mean, ci95, value) if row["judged"] else "", not own, escaped(row["reference"]),
-        ))  # fmt: skip
-    return found
+    found = published.merge(ours, how="left", on=KEY).fillna({"protocol": "", "source": "", "judged": False})
+    cells = zip(found["mean"], found["ci95"], found["value"], found["judged"], strict=True)
+    return found.assign(
+        other=(found["paper"] - found["value"]).round(DIGITS) != 0,
+        verdict=[verdict(mean, ci95, value) if judged else "" for mean, ci95, value, judged in cells],
+    )
 
 
-def beside(found: Iterable[Comparison]) -> str:
-    """The comparisons as a table; nothing where nothing was published."""
-    rows = [[one.row, one.target, one.protocol, one.published, one.cell, one.reference] for one in found]
-    return markdown(["metric: method", "on", "our protocol", "published", "ours", "printed in"], rows) if rows else ""
+def beside(found: pd.DataFrame, names: Names) -> str:
+    """What `compare` found as a table."""
+    lines = []
+    for row in found.to_dict("records"):
+        corpus = f" ({escaped(row['corpus'])})" if row["other"] else ""
+        judged = f" {SIGNS[row['verdict']]} {row['verdict']}{OTHER * row['other']}" if row["verdict"] else ""
+        number = shown(row["metric"], row["mean"], row["ci95"]) if row["mean"] == row["mean"] else "–"
+        lines.append([names.row(row), names.target(row["target"]), row["protocol"],
+                      printed(row["metric"], row["value"]) + corpus, number + judged, escaped(row["reference"])])  # fmt: skip
+    return markdown(["metric: method", "on", "our protocol", "published", "ours", "printed in"], lines)
 
 
-def tally(found: Iterable[Comparison]) -> str:
+def tally(found: pd.DataFrame) -> str:
     """How many published values our intervals cover, lie above and below, by protocol and corpus; empty if none is judged."""
-    counts: dict[tuple[str, bool], Counter[str]] = {}
-    for one in found:
-        if one.verdict:
-            counts.setdefault((one.protocol, one.other), Counter())[one.verdict] += 1
-    return "; ".join(
-        (f"{protocol}: " if protocol else "")
-        + ", ".join(f"{sign} {count[word]} {word}" for word, sign in SIGNS.items() if word != "no interval" or count[word])
-        + OTHER * other
-        for (protocol, other), count in sorted(counts.items())
-    )  # fmt: skip
+    parts = []
+    for (protocol, other), rows in found[found["verdict"] != ""].groupby(["protocol", "other"]):
+        count = rows["verdict"].value_counts()
+        said = [
+            f"{sign} {count.get(word, 0)} {word}"
+            for word, sign in SIGNS.items()
+            if word in count or word != "no interval"
+        ]
+        parts.append(f"{protocol and f'{protocol}: '}{', '.join(said)}{OTHER if other else ''}")
+    return "; ".join(parts)
 
 
 def everything(rows: pd.DataFrame, targets: Iterable[str], names: Names) -> str:

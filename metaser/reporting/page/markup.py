@@ -8,17 +8,15 @@ verdict's colour; a cell of a confusion matrix is the darker the more.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
-from markdown_it.utils import OptionsDict
 from markupsafe import Markup, escape
 
 from metaser.reporting.page.compare import MATRIX, OTHER, SIGNS
+
+READER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 #: How much lower a heading stands in the page than in its text, and the lowest there is.
 LOWER, LOWEST = 2, 6
@@ -29,80 +27,6 @@ LONG = 40
 #: A cell that is compared: our number, sign, verdict, and whether it is of another corpus than the published value.
 VERDICT = re.compile(rf"(.*?) ?([{''.join(SIGNS.values())}]) ({'|'.join(SIGNS)})({re.escape(OTHER)})?")
 
-Tokens = Sequence[Token]
-Env = MutableMapping[str, Any]
-
-
-class Renderer(RendererHTML):
-    """Renders each kind of token by the method of its name.
-
-    ``env`` has what the data are (``about``), whether links stay (``links``), the last heading, and whether a table is a confusion
-    matrix.
-    """
-
-    def heading_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """A heading, lower than in its text."""
-        env["heading"] = plain(tokens[idx + 1])
-        return self.heading_close(tokens, idx, options, env)
-
-    def heading_close(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """Its end."""
-        tokens[idx].tag = f"h{min(LOWEST, int(tokens[idx].tag[1]) + LOWER)}"
-        return self.renderToken(tokens, idx, options, env)
-
-    def table_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """A table in its box, with its caption."""
-        corner, heading, about = plain(tokens[idx + 4]), env.get("heading", ""), env["about"]
-        caption = escape(" · ".join(filter(None, (corner, heading, "" if about in heading else about))))
-        env["matrix"] = corner == MATRIX
-        return (f'<div class="scroll" tabindex="0" role="group" aria-label="{caption}"><table>\n'
-                f"<caption><span>{caption}</span></caption>\n")  # fmt: skip
-
-    def table_close(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """Its end."""
-        return "</table></div>\n"
-
-    def th_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """The head of a column."""
-        tokens[idx].attrs = {"scope": "col"}
-        return self.renderToken(tokens, idx, options, env)
-
-    def td_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """A cell with its colour, or the head of a row."""
-        cell, content = tokens[idx], tokens[idx + 1]
-        text, cell.attrs = plain(content), {}
-        if tokens[idx - 1].type == "tr_open":
-            cell.tag = "th"
-            cell.attrSet("scope", "row")
-        elif found := VERDICT.fullmatch(text):
-            ours, sign, word, other = found.groups(default="")
-            cell.attrSet("class", word.replace(" ", "-") + (" other" if other else ""))
-            mark = f'<span class="mark"><span aria-hidden="true">{sign}</span> {word}{other}</span>'
-            content.children = [Token("html_inline", "", 0, content=f"{escape(ours)} {mark}")]
-        elif env["matrix"] and text.isdecimal():
-            cell.attrSet("class", f"h{int(text) // 10}")
-        elif len(text) > LONG:
-            cell.attrSet("class", "text")
-        return self.renderToken(tokens, idx, options, env)
-
-    def td_close(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """Its end."""
-        tokens[idx].tag = tokens[idx - 2].tag
-        return self.renderToken(tokens, idx, options, env)
-
-    def image(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """No picture."""
-        return ""
-
-    def link_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: Env) -> str:
-        """A link where they stay, else its text alone."""
-        return self.renderToken(tokens, idx, options, env) if env["links"] else ""
-
-    link_close = link_open
-
-
-READER = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).enable("table")
-
 
 def html(text: str, about: str = "", links: bool = False) -> Markup:
     """Markdown as HTML; a title on its first line is left out.
@@ -112,11 +36,50 @@ def html(text: str, about: str = "", links: bool = False) -> Markup:
         about: What the numbers are of, for the captions of the tables.
         links: Whether links stay; all of them then have to lead to places in the page.
     """
-    env: dict[str, Any] = {"about": about, "links": links}
-    tokens = READER.parse(text, env)
+    tokens, heading, corner = READER.parse(text), "", ""
     if tokens and (tokens[0].type, tokens[0].tag) == ("heading_open", "h1"):
         tokens = tokens[3:]
-    return Markup(READER.renderer.render(tokens, READER.options, env))
+    for place, token in enumerate(tokens):
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(LOWEST, int(token.tag[1]) + LOWER)}"
+            heading = plain(tokens[place + 1]) if token.type == "heading_open" else heading
+        elif token.type == "table_open":
+            corner = plain(tokens[place + 4])
+            caption = escape(" · ".join(filter(None, (corner, heading, "" if about in heading else about))))
+            tokens[place] = raw(f'<div class="scroll" tabindex="0" role="group" aria-label="{caption}"><table>\n'
+                                f"<caption><span>{caption}</span></caption>\n")  # fmt: skip
+        elif token.type == "table_close":
+            tokens[place] = raw("</table></div>\n")
+        elif token.type == "th_open":
+            token.attrs = {"scope": "col"}
+        elif token.type == "td_open" and tokens[place - 1].type == "tr_open":
+            token.tag = tokens[place + 2].tag = "th"
+            token.attrs = {"scope": "row"}
+        elif token.type == "td_open":
+            style = coloured(tokens[place + 1], corner)
+            token.attrs = {"class": style} if style else {}
+        elif token.children:
+            unwanted = ("image",) if links else ("image", "link_open", "link_close")
+            token.children = [child for child in token.children if child.type not in unwanted]
+    return Markup(READER.renderer.render(tokens, READER.options, {}))
+
+
+def coloured(cell: Token, corner: str) -> str:
+    """The class of a cell of a table whose first head is ``corner``; a verdict's sign is hidden from screen readers."""
+    text = plain(cell)
+    if found := VERDICT.fullmatch(text):
+        ours, sign, word, other = found.groups(default="")
+        mark = f'<span class="mark"><span aria-hidden="true">{sign}</span> {word}{other}</span>'
+        cell.children = [raw(f"{escape(ours)} {mark}", "html_inline")]
+        return word.replace(" ", "-") + (" other" if other else "")
+    if corner == MATRIX and text.isdecimal():
+        return f"h{int(text) // 10}"
+    return "text" if len(text) > LONG else ""
+
+
+def raw(text: str, kind: str = "html_block") -> Token:
+    """Markup of our own among a document's tokens."""
+    return Token(kind, "", 0, content=text)
 
 
 def plain(inline: Token) -> str:

@@ -95,11 +95,11 @@ class ShownRun(Shown):
         numbers = pd.concat([finished.summary.assign(judged=True), times.assign(judged=False)])
         self.names = Names(finished, numbers, module)
         paper = paper[(paper["variant"] == finished.first.variant) & self.real]
-        compared = compare.compare(numbers, paper, self.names)
+        compared = compare.compare(numbers, paper)
         self.tally = compare.tally(compared)
-        if compared:
+        if len(compared):
             self.body += markup.html(
-                f"## The paper's values and ours\n\n{self.tally}\n\n{compare.beside(compared)}", self.kind
+                f"## The paper's values and ours\n\n{self.tally}\n\n{compare.beside(compared, self.names)}", self.kind
             )
         self.details = [*self._numbers(finished, finished.summary, "All numbers"), *self._numbers(finished, times, "Times"),
                         *self._matrices(finished)]  # fmt: skip
