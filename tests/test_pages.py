@@ -26,7 +26,8 @@ ALGORITHM, CORPUS = (
     REPOSITORY / "metaser" / "algorithms" / "README.md",
     REPOSITORY / "metaser" / "corpora" / "README.md",
 )
-PAGES = (ALGORITHM, CORPUS, REPOSITORY / "README.md", *sorted(REPOSITORY.glob("experiments/**/*.md")))
+PAGES = (ALGORITHM, CORPUS, REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md")),
+         *sorted(REPOSITORY.glob("experiments/**/*.md")))  # fmt: skip
 
 
 def examples(page: Path) -> list[str]:
