@@ -31,7 +31,7 @@ from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet, extract, normalise, recipe
 from metaser.images import ImageData
-from metaser.reporting import recording, results, tables
+from metaser.reporting import recording, tables
 from metaser.reporting.finished import Finished, draw
 from metaser.reporting.folder import PROFILE, SHARED, ResultsFolder
 from metaser.reporting.kept import Kept, digest_of
@@ -39,6 +39,7 @@ from metaser.runtime.errors import PartialError, StoppedError, UserError, first_
 from metaser.runtime.files import data_root
 from metaser.runtime.parallel import Workers, available_cores
 from metaser.runtime.progress import progress, say
+from metaser.runtime.provenance import provenance
 from metaser.runtime.ranks import Ranks
 from metaser.training import methods
 from metaser.training.profiling import profiled
@@ -121,7 +122,7 @@ class Run:
         self.results = ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
         self.published = False
         self._started = time.monotonic()
-        self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
+        self._provenance = provenance(self.folder, self.device.type)  # now: the code may change while it runs
         self._digests: dict[str, str] = {}
         self._done: list[dict[str, Any]] = []
 

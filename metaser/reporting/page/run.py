@@ -9,13 +9,13 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
+from metaser.reporting.facts import Origin, read_facts
 from metaser.reporting.finished import Finished, read_results, row_of
 from metaser.reporting.page import compare, facts, markup
 from metaser.reporting.page.naming import Names, known
 from metaser.reporting.page.pictures import picture
 from metaser.reporting.results import SUMMARY
 from metaser.runtime.errors import UserError
-from metaser.runtime.files import read_json
 
 
 class Shown:
@@ -55,8 +55,7 @@ class Shown:
             raise UserError(f"{folder / 'table.md'}: cannot be read; `metaser render` writes a run's again") from None
         self.title, self.headline = markup.title(text) or self.path, markup.headline(text)
         self.body = markup.html(text, self.kind)
-        self.run = read_json(folder / "run.json")
-        self.facts = {"Made by": facts.origin(folder, self.run)}
+        self.facts = {"Made by": facts.origin(read_facts(folder, Origin))}
 
     @property
     def plots(self) -> list[tuple[str, tuple[str, int, int]]]:
@@ -85,8 +84,8 @@ class ShownRun(Shown):
         self.title = f"{' '.join(own)}{within and f' ({within})'}: {self.title}"
         module, protocols, paper = known(experiments / finished.first.experiment)
         self.facts = {
-            "Command": [facts.command(finished, self.run, self.place, protocols)],
-            "Data": facts.data(finished, self.run),
+            "Command": [facts.command(finished, self.place, protocols)],
+            "Data": facts.data(finished),
             **{f"Protocol {name}" if name else "Tasks": [facts.protocol(settings)] for name, settings in finished.settings.items()},
             **self.facts,
         }  # fmt: skip
