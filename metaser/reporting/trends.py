@@ -119,10 +119,8 @@ def contrast(frame: pd.DataFrame, column: str, one: str, other: str) -> Contrast
         one: An algorithm's label.
         other: Another's.
     """
-    values = frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm")
-    if one not in values or other not in values:
-        return Contrast(float("nan"), float("nan"), float("nan"), 0, float("nan"))
-    return over_seeds((values[one] - values[other]).dropna().to_numpy(float))
+    values = by_seed(frame, column, (one, other))
+    return over_seeds((values[one] - values[other]).to_numpy(float))
 
 
 def slope(frame: pd.DataFrame, column: str, order: Sequence[str]) -> Contrast:
@@ -133,10 +131,14 @@ def slope(frame: pd.DataFrame, column: str, order: Sequence[str]) -> Contrast:
         column: What is looked at.
         order: Two or more algorithms' labels.
     """
-    values = (
-        frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm").reindex(columns=list(order)).dropna()
-    )
+    values = by_seed(frame, column, order)
     return over_seeds(np.array([np.polyfit(range(len(order)), row, 1)[0] for row in values.to_numpy(float)]))
+
+
+def by_seed(frame: pd.DataFrame, column: str, algorithms: Sequence[str]) -> pd.DataFrame:
+    """A row per seed that has all of the algorithms, a column per algorithm: the means over targets."""
+    means = frame.groupby(["seed", "algorithm"])[column].mean().unstack()
+    return means.reindex(columns=list(algorithms)).dropna()
 
 
 def over_seeds(gaps: np.ndarray) -> Contrast:

@@ -192,24 +192,26 @@ def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> It
 
 
 @contextlib.contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
+def alone(folder: Path, what: str) -> Iterator[int]:
     """Keeps other processes from the same folder; the system lets them in when this one ends, however it ends.
 
     Args:
         folder: An existing one.
         what: What the processes are, such as ``sweep``.
 
+    Yields:
+        The open folder's descriptor.
+
     Raises:
         UserError: if another process is in such a block.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(f"{folder}: another {what} is writing it; wait for it, or give another --results") from None
-    try:
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another {what} is writing it; wait for it, or give another --results") from None
+        yield handle
     finally:
         os.close(handle)
 
