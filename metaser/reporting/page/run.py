@@ -32,6 +32,7 @@ class Shown:
         tally: How many published values its intervals cover, lie above and below.
         body: Its ``table.md``, and the paper's values beside ours.
         details: What is folded away, each part with its title.
+        tabled: Plots that are shown as tables instead.
 
     Args:
         folder: The folder.
@@ -43,6 +44,7 @@ class Shown:
 
     kind, real, tally = "measured", True, ""
     details: Sequence[tuple[str, Markup]] = ()
+    tabled: Sequence[str] = ()
 
     def __init__(self, folder: Path, results: Path) -> None:
         self.folder, within = folder, folder.relative_to(results)
@@ -59,10 +61,9 @@ class Shown:
 
     @property
     def plots(self) -> list[tuple[str, tuple[str, int, int]]]:
-        """(name, picture) of each plot; confusion matrices are shown as tables."""
+        """(name, picture) of each plot that is not shown as tables."""
         paths = sorted(self.folder.glob("[!.]*.png"))
-        shown = [path for path in paths if path.stem != "confusion" or not self.details]
-        return [(path.stem, picture(path)) for path in shown]
+        return [(path.stem, picture(path)) for path in paths if path.stem not in self.tabled]
 
 
 class ShownRun(Shown):
@@ -100,8 +101,10 @@ class ShownRun(Shown):
             self.body += markup.html(
                 f"## The paper's values and ours\n\n{self.tally}\n\n{compare.beside(compared, self.names)}", self.kind
             )
+        matrices = self._matrices(finished)
+        self.tabled = ("confusion",) if matrices else ()
         self.details = [*self._numbers(finished, finished.summary, "All numbers"), *self._numbers(finished, times, "Times"),
-                        *self._matrices(finished)]  # fmt: skip
+                        *matrices]  # fmt: skip
 
     def _numbers(self, finished: Finished, rows: pd.DataFrame, what: str) -> list[tuple[str, Markup]]:
         """All rows of a file, a table per protocol."""
