@@ -22,6 +22,7 @@ from metaser.runtime.errors import UserError
 from metaser.runtime.files import write_text
 from metaser.runtime.parallel import available_cores
 from metaser.runtime.progress import progress
+from metaser.runtime.provenance import provenance
 
 #: Seconds that a contender's turn takes, about; one meta-iteration at least.
 TURN_S = 0.7
@@ -127,8 +128,8 @@ class Bench:
 
     def write(self, folder: Path, rounds: pd.DataFrame, points: pd.DataFrame) -> None:
         """``summary.csv``, ``run.json``, plots and ``table.md``."""
-        provenance = results.provenance(Path(__file__).parent)
-        conditions = self.conditions(provenance)
+        made = provenance(Path(__file__).parent)
+        conditions = self.conditions(made)
         summary = summarise(rounds, self._memory, self.workloads)
         results.write_csv(summary, folder / "summary.csv")
         size = ", QUICK: tiny sizes" if self.tiny else ""
@@ -141,13 +142,13 @@ class Bench:
             plots.cost(points, caption, folder / "cost.png")
         write_text(folder / "table.md", report.table(rounds, summary, points, self.workloads, conditions))
         wall = round(time.monotonic() - self._started, 1)
-        results.write_json({"conditions": conditions, "wall_seconds": wall, **provenance}, folder / "run.json")
+        results.write_json({"conditions": conditions, "wall_seconds": wall, **made}, folder / "run.json")
 
-    def conditions(self, provenance: dict[str, Any]) -> dict[str, Any]:
+    def conditions(self, made: dict[str, Any]) -> dict[str, Any]:
         """Under which the numbers hold."""
         return {
             "cores": available_cores(),
-            "processor": provenance["hardware"]["processor"],
+            "processor": made["hardware"]["processor"],
             "torch": metadata.version("torch"),
             "learn2learn": metadata.version("learn2learn"),
             "threads": self._threads,

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from metaser.config.folder import load
 from metaser.experiment import Run, RunOptions
-from metaser.reporting import plots, trends
+from metaser.reporting import plots
 from metaser.reporting.finished import Finished
 from metaser.reporting.tables import read_paper
 from metaser.runtime import sealed
@@ -265,8 +265,7 @@ def test_results_to_draw(finished: Path, ground: Path, monkeypatch: pytest.Monke
     folder = ground / "here" / "copy"
     module, paper = load(FMAML), read_paper(FMAML / "paper.csv")
     paper = paper[paper["variant"] == "5shot"]
-    for drawing in (plots, trends):  # laying out and drawing take most of the time
-        monkeypatch.setattr(drawing, "save", lambda figure, path: plt.close(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: plt.close(figure))  # drawing takes most of the time
     monkeypatch.setattr(Figure, "tight_layout", lambda *_, **__: None)
 
     def render() -> None:

@@ -17,8 +17,7 @@ from metaser.reporting import plots, trends
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that a test has made, instead of files."""
     figures: list[Figure] = []
-    for module in (plots, trends):
-        monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     return figures
 
 

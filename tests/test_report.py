@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,20 +34,28 @@ DOMAINS = {"en": "English (EMOFILM)", "it": "Italian (EMOFILM)"}
 EVIL = '"><script>alert(1)</script>&amp;'
 
 
+class Table(NamedTuple):
+    """A table of the page: its section and caption, the heads of its columns, and per row its head and cells (class, text)."""
+
+    section: str
+    caption: str
+    columns: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
 class Read(HTMLParser):
-    """A page as a list of tags, and its tables of numbers: (run, protocol, metric) → method → cells (class, text)."""
+    """A page as a list of tags, its text and its tables."""
 
     VOID = ("meta", "link", "img", "br", "hr")
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.tables: dict[tuple[str, ...], dict[str, list[tuple[str, str]]]] = {}
+        self.tables: list[Table] = []
         self.text: list[str] = []
         self.open: list[str] = []
-        self._rows: dict[str, list[tuple[str, str]]] = {}
-        self._cell: tuple[str, str, list[str]] | None = None
-        self._head = self._method = ""
+        self._section = ""
+        self._cell: tuple[str, list[str]] = "", []
         self.feed(text)
         self.close()
         assert not self.open, f"left open: {self.open}"
@@ -55,13 +65,12 @@ class Read(HTMLParser):
         self.tags.append((tag, named))
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "section":
+            self._section = named["id"]
         if tag == "table":
-            self._rows, self._head = {}, ""
-            if "data-metric" in named:
-                self.tables[named["data-run"], named["data-protocol"], named["data-metric"]] = self._rows
-        if tag in ("td", "th"):
-            self._cell = tag, named.get("class", ""), []
-            self._scope = named.get("scope")
+            self.tables.append(Table(self._section, "", [], []))
+        if tag in ("td", "th", "caption"):
+            self._cell, self._scope = (named.get("class", ""), []), named.get("scope")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag in self.VOID
@@ -69,21 +78,33 @@ class Read(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag, f"{tag} is closed where another is open"
-        if tag in ("td", "th") and self._cell:
-            kind, style, parts = self._cell
-            text, self._cell = " ".join("".join(parts).split()), None
-            if self._scope == "rowgroup":
-                self._head = text
-            elif self._scope == "row":
-                self._method = f"{self._head}: {text}" if self._head else text
-                self._rows[self._method] = []
-            elif kind == "td" and self._method in self._rows:
-                self._rows[self._method].append((style, text))
+        text = " ".join("".join(self._cell[1]).split())
+        if tag == "caption":
+            self.tables[-1] = self.tables[-1]._replace(caption=text)
+        elif tag == "th" and self._scope == "col":
+            self.tables[-1].columns.append(text)
+        elif tag == "th":
+            self.tables[-1].rows.append((text, []))
+        elif tag == "td":
+            self.tables[-1].rows[-1][1].append((self._cell[0], text))
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
-        if self._cell:
-            self._cell[2].append(data)
+        self._cell[1].append(data)
+
+    def table(self, section: str, caption: str) -> dict[str, list[str]]:
+        """The cells of the table of a section whose caption has these words, by the heads of its rows."""
+        (found,) = [one for one in self.tables if one.section == section and caption in one.caption]
+        rows = {name: [text for _, text in cells] for name, cells in found.rows}
+        assert len(rows) == len(found.rows), "no two rows have one head"
+        return rows
+
+    def compared(self, section: str) -> list[tuple[str, ...]]:
+        """The paper's values and ours: metric and method, target, protocol, published, ours, the class of its cell."""
+        (found,) = [
+            one for one in self.tables if one.section == section and "The paper's values and ours" in one.caption
+        ]
+        return [(name, *(text for _, text in cells[:4]), cells[3][0]) for name, cells in found.rows]
 
 
 Committed = tuple[Path, str, Read]
@@ -159,7 +180,7 @@ def test_it_can_be_read_by_a_screen_reader_on_a_phone_and_in_print(committed: Co
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in read.tags
     assert "@media print" in committed[1]
     for tag, attributes in read.tags:
-        assert tag != "th" or attributes.get("scope") in ("col", "row", "colgroup", "rowgroup")
+        assert tag != "th" or attributes.get("scope") in ("col", "row")
         assert tag != "img" or attributes["alt"]
     tables = [n for n, (tag, _) in enumerate(read.tags) if tag == "table"]
     assert all(read.tags[n - 1][1].get("class") == "scroll" for n in tables), "a wide table scrolls in a box of its own"
@@ -209,31 +230,68 @@ def test_every_committed_run_is_there_with_its_command(committed: Committed) -> 
     assert str(results.parent) not in text
 
 
+TITLES = {"loss": "query loss, nats", "macro_f1": "macro-F1, %", "weighted_f1": "weighted F1, %", "uar": "UAR, %"}
+
+
 def test_every_number_is_a_files(committed: Committed) -> None:
-    """Cell by cell against an own reading of summary.csv, and none is left out."""
+    """Row by row against an own reading of summary.csv, and none is left out."""
     results, _, read = committed
-    tables = dict(read.tables)
     for path in results.rglob("summary.csv"):
-        folder = path.parent
-        run_json = json.loads((folder / "run.json").read_text())
-        if "settings" not in run_json:
-            continue
-        for (protocol, metric), rows in pd.read_csv(path, keep_default_na=False).groupby(["protocol", "metric"]):
-            fixed = run_json["settings"][protocol]["tasks"]["fixed"]
-            table = tables.pop((folder.relative_to(results).as_posix(), protocol, metric), None)
-            if table is None:
-                assert metric == "accuracy_emotions"
-                assert not fixed, "it is the accuracy where there is no other class"
-                continue
-            unit, digits = (1, 3) if metric == "loss" else (100, 1)
-            wanted = sorted(f"{unit * float(row['mean']):.{digits}f} ± {unit * float(row['ci95']):.{digits}f}"
-                            for row in rows.to_dict("records"))  # fmt: skip
-            cells = [cell for cells in table.values() for cell in cells if cell[0] != "paper"]
-            assert sorted(re.split(r" [≈▲▼?]", shown)[0] for _, shown in cells if shown != "–") == wanted
-            for style, shown in cells:
-                assert bool(style) == any(sign in shown for sign in SIGNS.values()), "a colour never stands alone"
-    times = {metric for _, _, metric in tables}
-    assert times <= {"seconds_per_100_epochs", "seconds_to_train", "time_ratio"}
+        run_json = json.loads((path.parent / "run.json").read_text())
+        for protocol, rows in (
+            pd.read_csv(path, keep_default_na=False).groupby("protocol") if "settings" in run_json else ()
+        ):
+            tasks = run_json["settings"][protocol]["tasks"]
+            classes = {"accuracy": f"accuracy, {tasks['ways'] + len(tasks['fixed'])} classes, %",
+                       "accuracy_emotions": f"accuracy, {tasks['ways']} emotions only, %"}  # fmt: skip
+            caption = f"All numbers, protocol {protocol}" if protocol else "All numbers"
+            table = read.table(path.parent.relative_to(results).as_posix(), caption)
+            for metric, here in rows.groupby("metric"):
+                if metric == "accuracy_emotions" and not tasks["fixed"]:
+                    continue  # it is the accuracy where there is no other class
+                title = (TITLES | classes).get(metric, f"{metric.replace('recall_', 'recall of ')}, %")
+                unit, digits = (1, 3) if metric == "loss" else (100, 1)
+                wanted = [f"{unit * float(row['mean']):.{digits}f} ± {unit * float(row['ci95']):.{digits}f}"
+                          for row in here.to_dict("records")]  # fmt: skip
+                cells = [cell for name in list(table) if name.startswith(f"{title}: ") for cell in table.pop(name)]
+                assert sorted(cell for cell in cells if cell != "–") == sorted(wanted)
+            assert not table
+
+
+def test_every_row_of_every_table_md_is_there(committed: Committed) -> None:
+    results, _, read = committed
+    for path in results.rglob("table.md"):
+        section = path.parent.relative_to(results).as_posix()
+        lines = re.findall(r"^\| (.*) \|$", re.sub(r"[*`]", "", path.read_text()), re.MULTILINE)
+        written = [[cell.strip() for cell in line.split(" | ")] for line in lines if "---" not in line]
+        shown = [row for one in read.tables if one.section == section
+                 for row in (one.columns, *([name, *(text for _, text in cells)] for name, cells in one.rows))]  # fmt: skip
+        assert len(written) > 3
+        assert all(row in shown for row in written)
+
+
+def test_a_colour_never_stands_alone_and_titles_tell_runs_apart(committed: Committed) -> None:
+    read = committed[2]
+    marked = [f"{sign} {word}" for word, sign in SIGNS.items()]
+    for style, text in (cell for one in read.tables if one.section for _, cells in one.rows for cell in cells):
+        coloured = style not in ("", "text") and not re.fullmatch(r"h\d+", style)
+        assert coloured == any(mark in text for mark in marked)
+    titles = re.findall(r"<h3[^>]*>(.*?)</h3>", committed[1])
+    assert len(titles) == len(set(titles)) == committed[1].count("<section")
+    listed = [name for one in read.tables if not one.section for name, _ in one.rows]
+    assert sorted(map(html.escape, listed)) == sorted(titles), "each stands in the list at the top"
+
+
+def test_every_published_value_is_there(committed: Committed) -> None:
+    results, _, read = committed
+    for path in EXPERIMENTS.glob("*/paper.csv"):
+        for variant, rows in pd.read_csv(path).groupby("variant"):
+            section = f"{path.parent.name}/{variant}/real"
+            if (results / section).is_dir():
+                said = [published.split(" (")[0] for _, _, _, published, *_ in read.compared(section)]
+                for metric, value in zip(rows["metric"], rows["value"], strict=True):
+                    share = metric not in ("loss", "seconds_per_100_epochs", "seconds_to_train")
+                    assert (f"{100 * value:.2f}" if share else f"{value:.10g}") in said
 
 
 def test_the_committed_page_is_that_of_the_committed_results(committed: Committed) -> None:
@@ -290,17 +348,29 @@ def test_a_published_value_is_compared_with_its_own_cell_first_then_with_another
     run(tmp_path, [{"mean": 0.69, "ci95": 0.02, "paper": 0.6971}, {"target": "it"}, {"algorithm": "fomaml", "mean": 0.9},
                    {"algorithm": "best"}, {"metric": "uar"}, {"algorithm": "supervised", "ci95": None}])  # fmt: skip
     read = made(tmp_path)
-    table = read.tables["fmaml/5shot/real", "strict", "accuracy"]
-    assert table["F-MAML"] == [("covers", "69.0 ± 2.0 ≈ covers"), ("paper", "69.71"), ("below other", "50.0 ± 1.0 ▼ below"),
-                               ("paper", "69.13 (emofilm)")]  # fmt: skip
-    beside = [("above other", "90.0 ± 1.0 ▲ above"), ("paper", "65.21 (emofilm)")]
-    assert table["FOMAML, all classes alike"][:2] == beside
-    assert table["supervised, support only"][0] == ("no-interval other", "50.0 ? no interval")
-    assert table["best (adapted Gaussian)"] == [("", "50.0 ± 1.0"), ("paper", "–"), ("", "–"), ("paper", "–")]
-    assert read.tables["fmaml/5shot/real", "strict", "uar"]["F-MAML"] == [("", "50.0 ± 1.0")]
+    found = {
+        (name.removeprefix("accuracy, 7 classes, %: "), on): rest
+        for name, on, *rest in read.compared("fmaml/5shot/real")
+    }
+    assert found["F-MAML", DOMAINS["en"]] == ["strict", "69.71", "69.0 ± 2.0 ≈ covers", "covers"]
+    assert found["F-MAML", DOMAINS["it"]] == [
+        "strict",
+        "69.13 (emofilm)",
+        "50.0 ± 1.0 ▼ below (other corpus)",
+        "below other",
+    ]
+    assert found["F-MAML", "es"] == ["", "68.85 (emofilm)", "–", ""], "what was published for none of ours"
+    assert found["FOMAML, all classes alike", DOMAINS["en"]][2] == "90.0 ± 1.0 ▲ above (other corpus)"
+    assert found["supervised, support only", DOMAINS["en"]][2:] == [
+        "50.0 ? no interval (other corpus)",
+        "no-interval other",
+    ]
+    assert len(found) == 9, "none of other methods and metrics"
+    assert read.table("fmaml/5shot/real", "All numbers")["UAR, %: F-MAML"] == ["50.0 ± 1.0", "–"]
     said = " ".join(" ".join(read.text).split())
-    assert "strict: ≈ 1 covers ▲ 0 above ▼ 0 below strict: ≈ 0 covers ▲ 1 above ▼ 1 below ? 1 no interval" in said
-    assert "arXiv 2101.01356, Table 2 (on emofilm)" in said
+    assert said.count("strict: ≈ 1 covers, ▲ 0 above, ▼ 0 below; strict: ≈ 0 covers, ▲ 1 above, ▼ 1 below, ? 1 no interval "
+                      "(other corpus)") == 2, "at the run, and in the list at the top"  # fmt: skip
+    assert "arXiv 2101.01356, Table 2" in said
 
 
 @pytest.mark.quick
@@ -309,15 +379,23 @@ def test_synthetic_data_are_marked_kept_apart_and_compared_with_nothing(tmp_path
     run(tmp_path, [{}], kind="synthetic")
     run(tmp_path, [{}], kind="bundled")
     read = made(tmp_path)
-    assert read.tables["fmaml/5shot/real", "strict", "accuracy"]["F-MAML"][0][0] == "below other"
+    assert "below other" in {style for *_, style in read.compared("fmaml/5shot/real")}
     for kind in ("synthetic", "bundled"):
-        assert read.tables[f"fmaml/5shot/{kind}", "strict", "accuracy"]["F-MAML"] == [("", "50.0 ± 1.0")]
+        assert read.table(f"fmaml/5shot/{kind}", "All numbers") == {"accuracy, 7 classes, %: F-MAML": ["50.0 ± 1.0"]}
+        assert not any(
+            "The paper's values" in one.caption for one in read.tables if one.section == f"fmaml/5shot/{kind}"
+        )
     said = "".join(read.text)
-    assert said.count("accuracy, 7 classes, % · protocol strict · SYNTHETIC data") == 1
+    assert [one.caption for one in read.tables if one.section == "fmaml/5shot/synthetic"] == [
+        "a · SYNTHETIC data", "metric: method · All numbers, protocol strict · SYNTHETIC data"
+    ]  # fmt: skip
     assert "SYNTHETIC data: these numbers say nothing about the paper's." in said
     assert "STAND-IN data, not the paper's: these numbers say nothing" in said
     assert "METASER_DATA= metaser run experiments/fmaml" in said
-    assert [part.split()[0] for part in said.split("Runs: ")[1:]] == ["Real", "SYNTHETIC"]
+    assert [one.caption for one in read.tables if not one.section] == [
+        "Real data (1)",
+        "SYNTHETIC and stand-in data (2)",
+    ]
 
 
 @pytest.mark.quick
@@ -357,29 +435,31 @@ def test_confusions_times_and_plots_are_in_the_page(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(folder / "confusion.png")
     read = made(tmp_path)
     assert [attributes["alt"] for tag, attributes in read.tags if tag == "img"] == [
-        "Plot “accuracy”: A run on real data"
+        "Plot “accuracy”: fmaml 5shot: A run on real data"
     ]
     picture = next(attributes["src"] for tag, attributes in read.tags if tag == "img")
     image = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGB")
     assert image.size == (30, 20)
     assert np.abs(np.subtract(image.getpixel((3, 3)), (0, 114, 178))).max() <= 7, "nearly the same colour"
-    assert read.tables["fmaml/5shot/real", "strict", "seconds_to_train"] == {
-        "F-MAML": [("", "12.346 ± 0.500"), ("paper", "23617.31")]
-    }, "another machine's time is set beside ours, and not judged"
+    assert read.table("fmaml/5shot/real", "Times") == {"seconds of training: F-MAML": ["12.346 ± 0.500"]}
+    (time,) = [row for row in read.compared("fmaml/5shot/real") if row[0] == "seconds of training: F-MAML"]
+    assert time[3:] == ("23617.31", "12.346 ± 0.500", ""), "another machine's time is set beside ours, and not judged"
     cells = [
         attributes["class"]
         for tag, attributes in read.tags
         if tag == "td" and attributes.get("class", "").startswith("h")
     ]
     assert sorted(cells) == ["h1"] * 12 + ["h7"] * 4
-    assert "strict, F-MAML · English (EMOFILM)" in "".join(read.text)
+    assert read.table("fmaml/5shot/real", "true \\ predicted, % · strict · English (EMOFILM) · real data")["F-MAML: fear"] == [
+        "10", "70", "10", "10"
+    ]  # fmt: skip
 
 
-def test_sets_of_sources_are_groups_of_rows(tmp_path: Path) -> None:
+def test_sets_of_sources_have_rows_of_their_own(tmp_path: Path) -> None:
     run(tmp_path, [{"source": "it", "mean": 0.1}, {"source": "it+es", "mean": 0.2}])
-    table = made(tmp_path).tables["fmaml/5shot/real", "strict", "accuracy"]
-    assert [(name, cells[0][1].split(" ▼")[0]) for name, cells in table.items()] == [
-        ("from it: F-MAML", "10.0 ± 1.0"), ("from it + es: F-MAML", "20.0 ± 1.0")]  # fmt: skip
+    assert made(tmp_path).table("fmaml/5shot/real", "All numbers") == {
+        "accuracy, 7 classes, %: F-MAML, from it": ["10.0 ± 1.0"], "accuracy, 7 classes, %: F-MAML, from it + es": ["20.0 ± 1.0"]
+    }  # fmt: skip
 
 
 def test_pictures_have_no_emotions_and_an_experiment_may_be_gone(tmp_path: Path) -> None:
@@ -388,11 +468,10 @@ def test_pictures_have_no_emotions_and_an_experiment_may_be_gone(tmp_path: Path)
              "data": {"kind": "real", "collection": "Omniglot", "domains": DOMAINS}}  # fmt: skip
     folder = run(tmp_path, [{"protocol": "", "experiment": "omniglot", "variant": "fc", "algorithm": "fomaml", "paper": 0.9699}],
                  place="omniglot/fc", **facts)  # fmt: skip
-    assert made(tmp_path).tables["omniglot/fc/real", "", "accuracy"]["FOMAML"][0] == ("below", "50.0 ± 1.0 ▼ below")
+    beside = (DOMAINS["en"], "", "96.99", "50.0 ± 1.0 ▼ below", "below")
+    assert ("accuracy, 5 classes, %: FOMAML", *beside) in made(tmp_path).compared("omniglot/fc/real")
     away = Read(page(tmp_path, tmp_path / "nothing"))
-    assert away.tables["omniglot/fc/real", "", "accuracy"] == {
-        "FOMAML": [("below", "50.0 ± 1.0 ▼ below"), ("paper", "96.99")]
-    }
+    assert away.compared("omniglot/fc/real") == [("accuracy, 5 classes, %: FOMAML", *beside)]
     assert not (folder / "confusion.csv").exists()
 
 

@@ -13,6 +13,7 @@ from metaser.reporting import results, tables
 from metaser.reporting.folder import ResultsFolder
 from metaser.runtime.errors import UserError
 from metaser.runtime.files import replacing, write_text
+from metaser.runtime.provenance import commit
 from metaser.training.evaluation import mean_interval
 from support.limit import LIMIT
 
@@ -137,7 +138,7 @@ def test_the_commit_is_named_and_dirty_when_code_but_not_when_results_differ(tmp
         command = ["git", "-C", str(tmp_path), *identity, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT).stdout.strip()
 
-    assert results.commit(tmp_path) == ""
+    assert commit(tmp_path) == ""
     git("init", "-q")
     for folder in ("code", "results"):
         (tmp_path / folder).mkdir()
@@ -145,8 +146,8 @@ def test_the_commit_is_named_and_dirty_when_code_but_not_when_results_differ(tmp
     git("add", ".")
     git("commit", "-qm", "first")
     head = git("rev-parse", "HEAD")
-    assert results.commit(tmp_path / "code") == head
+    assert commit(tmp_path / "code") == head
     (tmp_path / "results" / "file").write_text("two")
-    assert results.commit(tmp_path / "code") == head
+    assert commit(tmp_path / "code") == head
     (tmp_path / "code" / "file").write_text("two")
-    assert results.commit(tmp_path / "code") == f"{head}-dirty"
+    assert commit(tmp_path / "code") == f"{head}-dirty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.process import environment
-from benchmarks.scaling import limit, measure
+from benchmarks.scaling import limit, measure, page
 from benchmarks.scaling.limit import Cost, Link, all_reduce, iteration
 from benchmarks.scaling.worker import LARGE, SMALL
 from benchmarks.workloads import WORKLOADS
@@ -65,7 +66,7 @@ def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float
     true = Link("true", latency, bandwidth)
 
     def row(name: str, count: int, tasks: int, small: float, large: float) -> dict[str, object]:
-        return {"contender": name, "ranks": count, "tasks": tasks, "message_bytes": cost.message,
+        return {"workload": "any", "contender": name, "ranks": count, "tasks": tasks, "message_bytes": cost.message,
                 "ms_per_meta_iteration": 1e3 * iteration(1, tasks, cost, FREE), "small_reduce_us": 1e6 * small,
                 "large_reduce_us": 1e6 * large}  # fmt: skip
 
@@ -74,11 +75,37 @@ def test_what_was_measured_is_found_again(cost: Cost, ranks: int, latency: float
         row("one thread, twice the tasks", 1, 2 * cost.meta_batch, 0, 0),
         row("ranks", ranks, cost.meta_batch, all_reduce(ranks, 0, true), all_reduce(ranks, LARGE - SMALL, true)),
     ])  # fmt: skip
-    found = measure.cost(rounds)
+    found = measure.costs(rounds)["any"]
     assert (found.task_s, found.rest_s) == pytest.approx((cost.task_s, cost.rest_s), abs=1e-9, rel=1e-6)
     assert (found.message, found.meta_batch) == (cost.message, cost.meta_batch)
     link = measure.link(rounds)
     assert (link.latency_s, link.bandwidth) == pytest.approx((latency, bandwidth), rel=1e-6)
+
+
+RESULTS, PAGE = REPOSITORY / "results" / "scaling" / "cpu-2-cores", REPOSITORY / "docs" / "scaling.md"
+
+
+@pytest.mark.quick
+def test_the_committed_tables_are_those_of_the_measured_rounds() -> None:
+    rounds, calculated = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("rounds", "limit"))
+    costs, link = measure.costs(rounds), measure.link(rounds)
+    pd.testing.assert_frame_equal(limit.table(costs, [link, *limit.LINKS]), calculated, rtol=1e-4, atol=1e-6)
+    text = (RESULTS / "table.md").read_text()
+    assert text == page.table(rounds, calculated, costs, link, text.partition(": ")[2].partition("\n")[0])
+
+
+@pytest.mark.quick
+def test_every_number_of_the_documentation_is_a_measured_one() -> None:
+    """Tables and the measured link stand in ``table.md``, word by word; the text has no number but in its equation."""
+    text, measured = PAGE.read_text(), (RESULTS / "table.md").read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) == 3
+    assert all(table in measured for table in tables)
+    (link,) = re.findall(r"^All-reduces on .*$", text, re.MULTILINE)
+    assert link in measured
+    for part in (*tables, link):
+        text = text.replace(part, "")
+    assert re.findall(r"\d[\d.,]*", re.sub(r"(?m)^    .*$|`[^`]*`|\]\([^)]*\)", "", text)) == []
 
 
 @pytest.mark.slow
@@ -87,9 +114,9 @@ def test_a_quick_run_measures_and_calculates(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "scaling").iterdir()
     assert folder.name.endswith("-quick")
-    page = (folder / "table.md").read_text()
-    assert "omniglot-fc" in page
-    assert "QUICK" in page
+    text = (folder / "table.md").read_text()
+    assert "omniglot-fc" in text
+    assert "QUICK" in text
     rounds, calculated = pd.read_csv(folder / "rounds.csv"), pd.read_csv(folder / "limit.csv")
     assert list(rounds.columns) == list(measure.ROUNDS)
     assert list(calculated.columns) == list(limit.LIMIT)

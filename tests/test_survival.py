@@ -17,8 +17,8 @@ import pytest
 
 from metaser.experiment import trial as module
 from metaser.reporting import folder as folders
-from metaser.reporting import results as reporting
 from metaser.reporting.folder import ResultsFolder
+from metaser.runtime import provenance
 from metaser.runtime.errors import DivergedError, UserError
 from metaser.runtime.files import read_sealed, write_sealed
 from support import REPOSITORY, tiny_runs
@@ -205,13 +205,13 @@ def test_a_models_file_says_what_made_it(trained: Path, whole: Path) -> None:
         assert file.name.startswith(f"strict-aa-{algorithm}-seed0-")
         content = read_sealed(file)
         processor = content["made"]["processor"]
-        assert processor == reporting.processor()
+        assert processor == provenance.processor()
         assert {"processor", "instruction_sets", "aten", "onednn"} <= processor.keys()
         assert set(content["identity"]["settings"]["algorithms"]) == {algorithm}
         assert {"commit", "versions", "time"} <= content["made"].keys()
     facts = json.loads((whole / "run.json").read_text())
     assert facts["hardware"]["instruction_sets"] == processor["instruction_sets"]
-    assert facts["processors"] == {reporting.described(processor): 3}
+    assert facts["processors"] == {provenance.described(processor): 3}
 
 
 def test_models_of_two_processors_are_named_in_the_table(

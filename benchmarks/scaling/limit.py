@@ -1,10 +1,4 @@
-"""Where more ranks stop helping: a calculation from what a task and a message cost.
-
-A meta-iteration of T tasks on R ranks takes ⌈T/R⌉·t + r + 2(R−1)(λ + m/(R·b)): t per task, r for what every rank does
-alike (drawing tasks, the outer step), then a ring all-reduce of m bytes (Patarasuk and Yuan, Journal of Parallel and
-Distributed Computing 69, 2009) over links of latency λ and bandwidth b, which is gloo's. All ranks are taken to be as fast
-as one thread here and to have a core of their own; what overlaps or gets lost in a real network is left out.
-"""
+"""Where more ranks stop helping: a calculation from what a task and a message cost; docs/scaling.md has its equation and source."""
 
 from __future__ import annotations
 

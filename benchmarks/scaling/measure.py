@@ -81,15 +81,18 @@ def start(job: Job, ranks: int) -> Found:
     return Found(**json.loads(ended.stdout.splitlines()[-1]))
 
 
-def cost(rounds: pd.DataFrame) -> Cost:
-    """What one workload costs, from its rounds; the task is what more tasks take, the rest what is left without any."""
-    by = {str(name): rows for name, rows in rounds.groupby("contender")}
-    one, two = by["one thread"], by["one thread, twice the tasks"]
-    tasks = int(one["tasks"].iloc[0])
-    each = [(b - a) / tasks for a, b in zip(one["ms_per_meta_iteration"], two["ms_per_meta_iteration"], strict=True)]
-    task = statistics.median(each) / 1e3
-    whole = statistics.median(one["ms_per_meta_iteration"]) / 1e3
-    return Cost(task, max(0.0, whole - tasks * task), int(one["message_bytes"].iloc[0]), tasks)
+def costs(rounds: pd.DataFrame) -> dict[str, Cost]:
+    """What each workload costs; a task is what more tasks take, the rest what is left without any."""
+    found = {}
+    for workload, rows in rounds.groupby("workload", sort=False):
+        one, two = (rows[rows["contender"] == name] for name in ("one thread", "one thread, twice the tasks"))
+        tasks, whole = int(one["tasks"].iloc[0]), one["ms_per_meta_iteration"].median()
+        more = two["ms_per_meta_iteration"].to_numpy() - one["ms_per_meta_iteration"].to_numpy()
+        task = statistics.median(more) / tasks
+        found[str(workload)] = Cost(
+            task / 1e3, max(0.0, whole - tasks * task) / 1e3, int(one["message_bytes"].iloc[0]), tasks
+        )
+    return found
 
 
 def link(rounds: pd.DataFrame) -> Link:

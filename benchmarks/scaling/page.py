@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from benchmarks.scaling.limit import LEAST, SEEN_BYTES, Cost, Link, last
+from benchmarks.scaling.limit import Cost, Link, last
 from benchmarks.summary import median_interval
 from metaser.reporting.plots import COLOURS, save
 from metaser.reporting.tables import markdown
 
 
 def table(
-    rounds: pd.DataFrame, calculated: pd.DataFrame, costs: Mapping[str, Cost], links: Sequence[Link], caption: str
-) -> str:
+    rounds: pd.DataFrame, calculated: pd.DataFrame, costs: Mapping[str, Cost], link: Link, caption: str
+) -> str:  # fmt: skip
     """The whole page.
 
     Args:
         rounds: As ``rounds.csv``.
         calculated: As ``limit.csv``.
         costs: Per workload.
-        links: Those calculated, the measured one first.
+        link: The measured one.
         caption: Where it was measured.
     """
     return "\n\n".join([
         f"# How many ranks one run is worth: {caption}",
+        "What is measured and what is calculated, by which equation: docs/scaling.md.",
         "## Measured: ranks beside threads",
-        "One process with a thread per core against as many ranks with one thread each (gloo), FOMAML, one meta-batch split "
-        "over all. Medians over rounds that take turns; in brackets the 95 % interval of the median of the paired ratios.",
         measured(rounds),
         "## Measured: what the calculation starts from",
-        "Per task and per meta-iteration: from one thread on the paper's meta-batch and on twice as many tasks (0 where the "
-        "difference drowns in the measurement). Message: the meta-gradient, once per meta-iteration as one flat tensor.",
         starts(costs),
-        f"All-reduces on {links[0].name}: latency {1e6 * links[0].latency_s:.0f} µs per step of the ring, bandwidth "
-        f"{links[0].bandwidth / 1e9:.2f} GB/s.",
-        "## Calculated: where the limit is",
-        "A meta-iteration of T tasks on R ranks takes ⌈T/R⌉·t + r + 2(R−1)(λ + m/(R·b)), and the same again for a message of "
-        f"{SEEN_BYTES} bytes per task: t per task, r for the rest of a meta-iteration, a ring all-reduce of m bytes over links "
-        "of latency λ and bandwidth b. Links marked *assumed* are round figures of their kind, not measurements; a rank is "
-        "taken to be as fast as one thread here, with a core of its own. The tables show the speed-up in tasks per second "
-        f"over one rank; in bold up to the last number of ranks at which each does {LEAST:.0%} of one rank's work alone.",
-        "**With the paper's meta-batch** no more ranks than tasks have anything to do, whatever the network:",
+        network(link),
+        "## Calculated: speed-up with the paper's meta-batch",
         speedups(calculated, "the paper's"),
-        "**With a meta-batch that grows with the ranks** (another training, of larger meta-batches), the message and the "
-        "ring's latency set the limit:",
+        "## Calculated: speed-up with a meta-batch that grows with the ranks",
         speedups(calculated, "grows with the ranks"),
         "![Tasks per second against ranks](limit.png)",
     ]) + "\n"  # fmt: skip
+
+
+def network(link: Link) -> str:
+    """The link that was measured."""
+    return f"All-reduces on {link.name}: latency {1e6 * link.latency_s:.0f} µs per step of the ring, bandwidth " \
+           f"{link.bandwidth / 1e9:.2f} GB/s."  # fmt: skip
 
 
 def measured(rounds: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ from metaser.runtime.errors import UserError
 from metaser.runtime.files import write_text
 from metaser.runtime.parallel import available_cores
 from metaser.runtime.progress import progress
+from metaser.runtime.provenance import provenance
 
 #: What is measured when nothing is chosen: the papers' networks for speech, and the one with the largest message.
 CHOSEN = ("lstm", "fmaml-conv", "mnist-cnn")
@@ -53,17 +54,16 @@ def scaling(workloads: Sequence[str] = (), rounds: int = 5, tiny: bool = False, 
                 update(done, total)
 
             found = measure.measure(jobs, rounds, cores, tick)
-        costs = {str(name): measure.cost(rows) for name, rows in found.groupby("workload", sort=False)}
-        links = [measure.link(found), *limit.LINKS]
-        calculated = limit.table(costs, links)
+        costs, link = measure.costs(found), measure.link(found)
+        calculated = limit.table(costs, [link, *limit.LINKS])
         results.write_csv(found, path / "rounds.csv")
         results.write_csv(calculated, path / "limit.csv")
-        provenance = results.provenance(Path(__file__).parent)
-        caption = f"{provenance['hardware']['processor']}, {cores} cores" + (", QUICK: tiny sizes" if tiny else "")
+        made = provenance(Path(__file__).parent)
+        caption = f"{made['hardware']['processor']}, {cores} cores" + (", QUICK: tiny sizes" if tiny else "")
         page.plot(calculated, caption, path / "limit.png")
-        write_text(path / "table.md", page.table(found, calculated, costs, links, caption))
+        write_text(path / "table.md", page.table(found, calculated, costs, link, caption))
         wall = round(time.monotonic() - started, 1)
-        results.write_json({"rounds": rounds, "quick": tiny, "wall_seconds": wall, **provenance}, path / "run.json")
+        results.write_json({"rounds": rounds, "quick": tiny, "wall_seconds": wall, **made}, path / "run.json")
     print((folder.final / "table.md").read_text(encoding="utf-8"))
     print(f"written to {folder.final}")
     return folder.final

@@ -154,7 +154,7 @@ def corpora(finished: Finished) -> str:
         for name, row in zip(file.index, file[list(EMOTIONS)].to_numpy(), strict=True)
     }
     lines = []
-    for domain, counts in finished.emotions.items():
+    for domain, counts in finished.facts.data.emotions.items():
         here = [counts.get(name, 0) for name in EMOTIONS]
         cells, full = list(map(str, [*here, sum(here)])), known.get(domain)
         if full:

@@ -17,11 +17,11 @@ from metaser.experiment import Run
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import JOIN, Trial
 from metaser.features import recipe
-from metaser.reporting.results import PACKAGES, commit
 from metaser.runtime.errors import UserError
 from metaser.runtime.files import data_root, seal, writable_folder
 from metaser.runtime.parallel import Workers
 from metaser.runtime.progress import progress, say
+from metaser.runtime.provenance import PACKAGES, commit
 from metaser.training import methods
 from metaser.training.checkpoint import Checkpoints
 from metaser.training.methods import LEARNERS

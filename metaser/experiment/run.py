@@ -29,7 +29,7 @@ from metaser.experiment.training import RunOptions, grouped, most, train_all
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet
-from metaser.reporting import recording, results, tables
+from metaser.reporting import recording, tables
 from metaser.reporting.finished import Finished, draw
 from metaser.reporting.folder import PROFILE, ResultsFolder
 from metaser.reporting.kept import Kept, digest_of
@@ -37,6 +37,7 @@ from metaser.runtime.errors import PartialError, StoppedError, UserError, first_
 from metaser.runtime.files import data_root
 from metaser.runtime.parallel import Workers
 from metaser.runtime.progress import say
+from metaser.runtime.provenance import provenance
 from metaser.runtime.ranks import Ranks
 from metaser.training import methods
 
@@ -95,7 +96,7 @@ class Run:
         self.paper = self.paper[self.paper["variant"] == variant]
         self.results = ResultsFolder(out / self.first.experiment / variant / self.speech.kind)
         self._started = time.monotonic()
-        self._provenance = results.provenance(self.folder, self.device.type)  # now: the code may change while it runs
+        self._provenance = provenance(self.folder, self.device.type)  # now: the code may change while it runs
         self._done: list[dict[str, Any]] = []
 
     @property

@@ -21,11 +21,11 @@ from metaser.experiment.pool import Work
 from metaser.experiment.trial import TrialRun
 from metaser.experiment.trials import Trial, Trials
 from metaser.features import FeatureSet
-from metaser.reporting import results
 from metaser.reporting.kept import Kept, name_of, title_of
 from metaser.runtime.errors import DivergedError, StoppedError, UnwritableError, UserError, first_line
 from metaser.runtime.files import write_text
 from metaser.runtime.parallel import Workers
+from metaser.runtime.provenance import processor
 from metaser.training import methods
 
 #: What a disk says that cannot take more: no reason to try the next model.
@@ -103,7 +103,7 @@ class Runner:
         work = TrialRun(self.trials, job.trial, self.features[self.trials.of(job.trial).features], workers)
         result = work.carry_out(tick, folder, self.every)
         if first:
-            made = {**self.made, "processor": results.processor(), "threads": workers.count,
+            made = {**self.made, "processor": processor(), "threads": workers.count,
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}  # fmt: skip
             content = {"model": asdict(job.trial), "identity": job.identity, "made": made, "result": vars(result)}
             self.kept.keep(job.name, content)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from metaser.reporting.paired import holm
-from metaser.reporting.tables import markdown
+from metaser.reporting.tables import grid
 
 #: What the cells of `claims` are.
 NOTE = (
@@ -34,21 +34,18 @@ def claims(
     """
     signs = dict.fromkeys(pairs, 1) | {pair[::-1]: -1 for pair in pairs}
     wanted = [pair in signs for pair in zip(tests["algorithm"], tests["against"], strict=True)]
-    tests = tests[np.array(wanted, dtype=bool) & tests["metric"].isin(list(metrics))]
-    corrected, found = holm(tests["p_seeds"].to_numpy(float)), {}
-    for cell, p in zip(tests.to_dict("records"), corrected, strict=True):
+    tests = tests[
+        np.array(wanted, dtype=bool) & tests["metric"].isin(list(metrics)) & tests["target"].isin(list(titles))
+    ]
+    cells = {}
+    for cell, p in zip(tests.to_dict("records"), holm(tests["p_seeds"].to_numpy(float)), strict=True):
         pair = cell["algorithm"], cell["against"]
-        ours = pair if pair in pairs else pair[::-1]
-        found[ours, cell["metric"], cell["target"]] = verdict(cell, signs[pair], p)
-    rows = []
-    for one, other in pairs:
-        for metric, what in metrics.items():
-            cells = [found.get(((one, other), metric, target), "–") for target in titles]
-            if any(cell != "–" for cell in cells):
-                rows.append([f"{names[one]} − {names[other]}: {what}", *cells])
-    if not rows:
-        return ""
-    return markdown([says, *titles.values()], rows)
+        row = pair if pair in pairs else pair[::-1], cell["metric"]
+        cells[row, cell["target"]] = verdict(cell, signs[pair], p)
+    tested = {row for row, _ in cells}
+    rows = {(pair, metric): f"{names[pair[0]]} − {names[pair[1]]}: {what}" for pair in pairs for metric, what in metrics.items()
+            if (pair, metric) in tested}  # fmt: skip
+    return grid(says, rows, titles, cells) if rows else ""
 
 
 def verdict(cell: Mapping[Any, Any], sign: int, p: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from metaser.config import Experiment
+from metaser.reporting.facts import Facts, read_facts
 from metaser.reporting.folder import refuse_mixed
 from metaser.reporting.results import CONFUSION, KEYS, METRICS, SUMMARY
 from metaser.reporting.spreadsheet import unguarded
@@ -44,9 +44,8 @@ class Finished:
         collection: Which collection of corpora it used.
         titles: Domain → how tables name it.
         targets: The same, of those that were tested.
-        emotions: Domain → emotion → clips.
         incomplete: ``INCOMPLETE: 2 of 3 models`` where a run is not finished, else nothing.
-        processors: The processors that made the models, where ``run.json`` tells them.
+        facts: ``run.json``.
 
     Args:
         folder: The results folder, with ``metrics.csv``, ``summary.csv``, ``confusion.csv`` and ``run.json``.
@@ -64,27 +63,16 @@ class Finished:
         twice = self.summary.duplicated([*KEYS, "metric"])
         if twice.any():
             raise UserError(f"{folder / 'summary.csv'}, row {row_of(twice)}: this number is there twice")
+        self.facts = facts = read_facts(folder, Facts)
         try:
-            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            self.settings = {name: methods.experiment(settings)
-                             for name, settings in facts["settings"].items()}  # fmt: skip
-            self.kind: str = facts["data"]["kind"]
-            self.collection: str = facts["data"]["collection"]
-            titles: dict[str, str] = facts["data"]["domains"]
-            self.emotions: dict[str, dict[str, int]] = facts["data"].get("emotions", {})
-            if not all(isinstance(part, dict) for part in (titles, self.emotions, *self.emotions.values())):
-                raise TypeError("its data are no mappings")
-            if not all(isinstance(name, str) for name in (self.kind, self.collection, *titles.values())):
-                raise TypeError("its data have names that are no text")
-            if not self.settings:
-                raise ValueError("it has no settings")
-            self.incomplete = marked(facts.get("incomplete"))
-            self.processors = [str(name) for name in facts.get("processors") or ()]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self.settings = {name: methods.experiment(settings) for name, settings in facts.settings.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder / 'run.json'}: is not what a run writes ({first_line(error)})") from None
-        self.titles = titles
+        self.kind, self.collection, self.titles = facts.data.kind, facts.data.collection, facts.data.domains
+        part = facts.incomplete
+        self.incomplete = f"INCOMPLETE: {part.finished} of {part.models} models" if part else ""
         tested = set(self.summary["target"])
-        self.targets = {target: title for target, title in titles.items() if target in tested}
+        self.targets = {target: title for target, title in self.titles.items() if target in tested}
         frames = {"summary": self.summary}
         if self.first.data.emotions:  # tasks with classes of their own each have no counts to add up
             self._confusion = frames["confusion"] = self._read("confusion", CONFUSION, whole)
@@ -149,19 +137,6 @@ class Finished:
         return max(float(c.max() / c.sum()) for c in cells), max(float(c.max() / c.sum()) for c in emotions)
 
 
-def marked(incomplete: object) -> str:
-    """How an unfinished run is marked.
-
-    Raises:
-        ValueError: if ``run.json`` has something else there than a run writes.
-    """
-    if incomplete is None:
-        return ""
-    if not isinstance(incomplete, dict):
-        raise TypeError("incomplete is no mapping")
-    return f"INCOMPLETE: {int(incomplete['finished'])} of {int(incomplete['models'])} models"
-
-
 def draw(render: Callable[[Finished, pd.DataFrame], None], finished: Finished, paper: pd.DataFrame) -> None:
     """Has an experiment draw a run, and sees to it that ``table.md`` says what must not be missed.
 
@@ -177,9 +152,10 @@ def draw(render: Callable[[Finished, pd.DataFrame], None], finished: Finished, p
     path, notes = finished.folder / "table.md", []
     if finished.incomplete:
         notes.append(f"**{finished.incomplete}** are in this table; the same command goes on with the others.")
-    if len(finished.processors) > 1:
-        notes.append(f"The models were made by {len(finished.processors)} kinds of processors, so that last digits may differ: "
-                     f"{'; '.join(finished.processors)}.")  # fmt: skip
+    processors = finished.facts.processors
+    if len(processors) > 1:
+        notes.append(f"The models were made by {len(processors)} kinds of processors, so that last digits may differ: "
+                     f"{'; '.join(processors)}.")  # fmt: skip
     if notes and path.exists():
         write_text(path, "\n\n".join([*notes, path.read_text(encoding="utf-8")]))
 

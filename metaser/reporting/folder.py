@@ -15,7 +15,6 @@ another file system. A kill at any moment leaves one of three states, and the sa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from typing import Any
 from metaser.reporting.kept import CHECKPOINTS, LOGS, MODELS
 from metaser.reporting.results import write_json
 from metaser.runtime.errors import UnwritableError, UserError
-from metaser.runtime.files import proven_folder, remove_unfinished, replacing, write_text
+from metaser.runtime.files import alone, proven_folder, remove_unfinished, replacing, write_text
 
 #: In a final folder: that it is a mix of two runs.
 MIXED = "INCOMPLETE.txt"
@@ -48,10 +47,6 @@ FILES = (
     "convergence-loss.png", "fractions.png", "loss.png", "macro_f1.png", "steps.png", "rounds.csv", "cost.csv", "cost.png",
     "report_times.png", "limit.csv", "limit.png",
 )  # fmt: skip
-
-
-class BusyError(UserError):
-    """The partial folder is another run's, and stays as it is."""
 
 
 class ResultsFolder:
@@ -190,31 +185,16 @@ class ResultsFolder:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """The partial folder for this process alone; the system lets go of it when the process ends."""
-        handle = -1
-        try:
-            while handle < 0 or not self._same(handle):  # another run may have removed it in between
-                if handle >= 0:
-                    os.close(handle)
-                self.path.mkdir(exist_ok=True)
-                handle = os.open(self.path, os.O_RDONLY)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise BusyError(
-                        f"{self.final}: another run is writing it; wait for it, or give another --results"
-                    ) from None
-            yield
-        finally:
-            if handle >= 0:
-                os.close(handle)
-
-    def _same(self, handle: int) -> bool:
-        """Whether an open folder is still the partial one."""
-        try:
-            return os.path.samestat(os.fstat(handle), os.stat(self.path))
-        except FileNotFoundError:
-            return False
+        """The partial folder for this process alone; made again where another run has removed it in between."""
+        while True:
+            self.path.mkdir(exist_ok=True)
+            with alone(self.path, "run") as handle:
+                same = False
+                with contextlib.suppress(FileNotFoundError):
+                    same = os.path.samestat(os.fstat(handle), os.stat(self.path))
+                if same:
+                    yield
+                    return
 
     def _remove_leftovers(self) -> None:
         """Removes what can be made again, and folders in which nothing is kept."""

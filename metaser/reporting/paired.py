@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,23 +72,22 @@ def compare(gap: pd.Series) -> dict[str, float]:
 
 
 def student(gaps: np.ndarray) -> float:
-    """The p value of Student's paired t, two-sided; 1 where nothing differs."""
-    if not gaps.any():
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # equal differences: p is 0
-        return float(stats.ttest_1samp(gaps, 0.0).pvalue)
+    """The p value of Student's paired t."""
+    return p_value(lambda: stats.ttest_1samp(gaps, 0.0), gaps)
 
 
 def wilcoxon(gaps: np.ndarray) -> float:
-    """The p value of Wilcoxon's signed-rank test, two-sided; 1 where nothing differs, NaN for a single task."""
-    if len(gaps) < 2:
-        return float("nan")
+    """The p value of Wilcoxon's signed-rank test, NaN for a single task."""
+    return p_value(lambda: stats.wilcoxon(gaps), gaps) if len(gaps) > 1 else float("nan")
+
+
+def p_value(test: Callable[[], Any], gaps: np.ndarray) -> float:
+    """The two-sided p value of a test of differences; 1 where nothing differs."""
     if not gaps.any():
         return 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few tasks: p is then large
-        return float(stats.wilcoxon(gaps).pvalue)
+        warnings.simplefilter("ignore")  # of equal differences, whose p is 0, and of few tasks, whose p is large
+        return float(test().pvalue)
 
 
 def holm(values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
 
@@ -11,15 +12,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metaser.reporting.tables import is_share
 from metaser.runtime.files import replacing
 
 #: Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-#: Metrics that are no shares; all others lie between 0 and 1.
-UNBOUNDED = ("loss",)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -32,12 +32,51 @@ def save(figure: Figure, path: Path) -> None:
 def limits(mean: pd.Series, half_width: pd.Series, metric: str) -> tuple[pd.Series, pd.Series]:
     """Both ends of an interval; within 0 and 1 where the metric is a share, which Student's t does not know."""
     low, high = mean - half_width, mean + half_width
-    return (low, high) if metric in UNBOUNDED else (low.clip(0, 1), high.clip(0, 1))
+    return (low.clip(0, 1), high.clip(0, 1)) if is_share(metric) else (low, high)
 
 
-def heading(title: str, protocol: str) -> str:
-    """A panel's title, with the protocol where there is one."""
-    return f"{title}, {protocol}" if protocol else title
+def panels(
+    protocols: Sequence[str], columns: Mapping[str, str], size: tuple[float, float], labels: tuple[str, str], caption: str,
+    path: Path, share: bool | Literal["row"] = False,
+) -> Iterator[tuple[Axes, str, str]]:  # fmt: skip
+    """Goes through the panels of a figure, a row per protocol; then adds the first panel's legend and writes the figure.
+
+    Args:
+        protocols: The rows.
+        columns: What differs from column to column → its title.
+        size: Of a panel, in inches.
+        labels: Of the horizontal axes and of the leftmost vertical ones.
+        caption: What the data are.
+        path: The PNG to write.
+        share: Whether panels share their vertical axis, all of them or those of a row.
+
+    Yields:
+        Each panel with its protocol and its column.
+    """
+    shape = len(protocols), len(columns)
+    figure, axes = plt.subplots(*shape, figsize=(size[0] * shape[1], size[1] * shape[0]), squeeze=False, sharey=share)
+    for across, protocol in zip(axes, protocols, strict=True):
+        for axis, (column, title) in zip(across, columns.items(), strict=True):
+            heading = f"{title}, {protocol}" if protocol else title
+            axis.set(title=heading, xlabel=labels[0], ylabel=labels[1] if axis is across[0] else "")
+            axis.grid(alpha=0.3)
+            yield axis, protocol, column
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+    figure.suptitle(caption, fontsize=9)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def curve(axis: Axes, line: pd.Series, low: pd.Series, high: pd.Series, name: str, number: int, **style: Any) -> None:
+    """A line in its algorithm's colour, with a band from ``low`` to ``high``."""
+    axis.plot(line.index, line, color=colour(number), label=name, **style)
+    axis.fill_between(line.index, low, high, color=colour(number), alpha=0.15, linewidth=0)
+
+
+def colour(number: int) -> str:
+    """The colour of the n-th algorithm."""
+    return COLOURS[number % len(COLOURS)]
 
 
 def curves(
@@ -56,38 +95,18 @@ def curves(
         path: The PNG to write.
         marks: (protocol, target) → what is marked → where on the horizontal axis.
     """
-    protocols = list(dict.fromkeys(metrics["protocol"]))
-    size = 4.5 * len(titles), 3.6 * len(protocols)
-    figure, axes = plt.subplots(len(protocols), len(titles), figsize=size, squeeze=False, sharey="row")
-    for across, protocol in zip(axes, protocols, strict=True):
-        for axis, (target, title) in zip(across, titles.items(), strict=True):
-            for number, (algorithm, name) in enumerate(names.items()):
-                rows = metrics[(metrics["protocol"] == protocol) & (metrics["target"] == target)]
-                rows = rows[(rows["algorithm"] == algorithm) & (rows["metric"] == metric)]
-                if rows.empty:
-                    continue
-                line = rows.groupby("iteration")["mean"].agg(["mean", "min", "max"])
-                colour = COLOURS[number % len(COLOURS)]
-                axis.plot(line.index, line["mean"], marker="o", markersize=3, color=colour, label=name)
-                axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.15, linewidth=0)
-            for what, place in (marks or {}).get((protocol, target), {}).items():
-                axis.axvline(place, color="0.4", linestyle=":", linewidth=1)
-                axis.annotate(
-                    what, (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right"
-                )
-            axis.set(
-                title=heading(title, protocol),
-                xlabel=labels[0],
-                ylabel=labels[1] if axis is across[0] else "",
-            )
-            axis.grid(alpha=0.3)
-    handles, legend = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, legend, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
-    figure.suptitle(
-        f"{caption}\nmean over seeds, band: smallest to largest seed; the curve chooses nothing", fontsize=9
-    )
-    figure.tight_layout()
-    save(figure, path)
+    metrics, protocols = metrics[metrics["metric"] == metric], list(metrics["protocol"].unique())
+    caption = f"{caption}\nmean over seeds, band: smallest to largest seed; the curve chooses nothing"
+    for axis, protocol, target in panels(protocols, titles, (4.5, 3.6), labels, caption, path, share="row"):
+        here = metrics[(metrics["protocol"] == protocol) & (metrics["target"] == target)]
+        for number, (algorithm, name) in enumerate(names.items()):
+            seeds = here[here["algorithm"] == algorithm].groupby("iteration")["mean"]
+            if len(seeds):
+                curve(axis, seeds.mean(), seeds.min(), seeds.max(), name, number, marker="o", markersize=3)
+        for what, place in (marks or {}).get((protocol, target), {}).items():
+            axis.axvline(place, color="0.4", linestyle=":", linewidth=1)
+            where = (place, 0.02)
+            axis.annotate(what, where, xycoords=("data", "axes fraction"), rotation=90, fontsize=6, ha="right")
 
 
 def bars(
@@ -105,29 +124,21 @@ def bars(
         caption: What the data are.
         path: The PNG to write.
     """
-    protocols = list(dict.fromkeys(summary["protocol"]))
-    size = 6.5 * len(metrics), 3.8 * len(protocols)
-    figure, axes = plt.subplots(len(protocols), len(metrics), figsize=size, squeeze=False, sharey=True)
+    protocols, always = list(summary["protocol"].unique()), dict(zip(metrics, constant, strict=True))
     width = 0.85 / len(names)
-    for across, protocol in zip(axes, protocols, strict=True):
-        for axis, (metric, title), always in zip(across, metrics.items(), constant, strict=True):
-            rows = summary[(summary["protocol"] == protocol) & (summary["metric"] == metric)]
-            for number, (algorithm, name) in enumerate(names.items()):
-                chosen = rows[rows["algorithm"] == algorithm].set_index("target").reindex(list(titles))
-                at = np.arange(len(titles)) + (number - (len(names) - 1) / 2) * width
-                ends = np.abs(np.array(limits(chosen["mean"], chosen["ci95"], metric)) - chosen["mean"].to_numpy())
-                axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * ends, capsize=2, label=name,
-                         color=COLOURS[number % len(COLOURS)], hatch="//" if number >= len(COLOURS) else None)  # fmt: skip
-            said = f"always one answer, {100 * always:.1f} %"
-            axis.axhline(100 * always, color="0.3", linestyle="--", linewidth=1, label=said)
-            axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
-            axis.set(title=heading(title, protocol), ylabel="%")
-            axis.grid(axis="y", alpha=0.3)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
-    figure.suptitle(caption, fontsize=9)
-    figure.tight_layout()
-    save(figure, path)
+    for axis, protocol, metric in panels(protocols, metrics, (6.5, 3.8), ("", ""), caption, path, share=True):
+        rows = summary[(summary["protocol"] == protocol) & (summary["metric"] == metric)]
+        for number, (algorithm, name) in enumerate(names.items()):
+            chosen = rows[rows["algorithm"] == algorithm].set_index("target").reindex(list(titles))
+            at = np.arange(len(titles)) + (number - (len(names) - 1) / 2) * width
+            ends = np.abs(np.array(limits(chosen["mean"], chosen["ci95"], metric)) - chosen["mean"].to_numpy())
+            axis.bar(at, 100 * chosen["mean"], width * 0.95, yerr=100 * ends, capsize=2, label=name, color=colour(number),
+                     hatch="//" if number >= len(COLOURS) else None)  # fmt: skip
+        level = 100 * always[metric]
+        axis.axhline(level, color="0.3", linestyle="--", linewidth=1, label=f"always one answer, {level:.1f} %")
+        axis.set_xticks(range(len(titles)), list(titles.values()), fontsize=8)
+        axis.set(ylabel="%")
+        axis.grid(visible=False, axis="x")
 
 
 def confusions(counts: Mapping[tuple[str, str], pd.DataFrame], caption: str, path: Path) -> None:

@@ -15,6 +15,7 @@ from metaser.reporting.folder import ResultsFolder, written
 from metaser.reporting.kept import MODELS, Kept
 from metaser.runtime.errors import UserError
 from metaser.runtime.files import read_json
+from metaser.runtime.provenance import described
 
 #: What names a model in ``run.json``.
 CHOSEN = ("protocol", "algorithm", "source", "target", "seed")
@@ -109,7 +110,7 @@ def of_variant(paper: pd.DataFrame, variant: str) -> pd.DataFrame:
 def about(models: Models) -> dict[str, Any]:
     """What ``run.json`` says of the models: times, choices, weights, and which processors made them."""
     made = [model["made"] for model in models]
-    kinds = Counter(results.described(one["processor"]) for one in made)
+    kinds = Counter(described(one["processor"]) for one in made)
     return {
         "seconds_per_100_epochs": pace(models),
         "chosen": {"/".join(str(model["result"]["seconds"][key]) for key in CHOSEN): model["result"]["chosen"]

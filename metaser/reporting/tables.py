@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from metaser.training.evaluation import seeded_interval
 
 #: The target, and the column, of the mean over all targets.
 MEAN = "mean"
+
+#: Metrics that lie between 0 and 1; so do all recalls.
+SHARES = ("accuracy", "accuracy_emotions", "macro_f1", "weighted_f1", "uar", "f1")
 
 PAPER_COLUMNS = ("variant", "algorithm", "corpus", "target", "metric", "value", "reference")
 
@@ -81,10 +86,26 @@ def read_paper(path: Path) -> pd.DataFrame:
     return frame.assign(value=values)
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, and is shown in per cent."""
+    return metric in SHARES or metric.startswith("recall_")
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; every column but the first is aligned to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escaped(text: object) -> str:
+    """Text that Markdown takes for nothing else, in one line."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+
+
+def grid(corner: str, rows: Mapping[Any, str], columns: Mapping[Any, str], cells: Mapping[Any, str]) -> str:
+    """A Markdown table of the cells by (row, column), with the names of both; a dash where there is none."""
+    lines = [[name, *(cells.get((row, column), "–") for column in columns)] for row, name in rows.items()]
+    return markdown([corner, *columns.values()], lines)
 
 
 def percent(mean: float, ci95: float) -> str:
@@ -101,40 +122,28 @@ def ours(summary: pd.DataFrame, metrics: Mapping[str, str], titles: Mapping[str,
         titles: Target → how the table names it; in this order.
         names: Algorithm → how the table names it; its own label where it has none.
     """
-    columns = ["algorithm", "target", "metric", "mean", "ci95"]
-    cells = {tuple(key): percent(mean, ci95) for *key, mean, ci95 in summary[columns].to_numpy().tolist()}
-    rows = []
-    for algorithm in dict.fromkeys(summary["algorithm"]):
-        name = names.get(algorithm, algorithm)
-        for metric, label in metrics.items():
-            rows.append([f"{name}: {label}", *(cells.get((algorithm, target, metric), "–") for target in titles)])
-    return markdown(["%", *titles.values()], rows)
-
-
-def published(paper: pd.DataFrame, names: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """The paper's own table for one variant, in per cent, its targets as columns in the paper's order."""
-    targets = list(dict.fromkeys(paper["target"]))
-    values = paper.set_index(["algorithm", "target"])["value"].to_dict()
-    cells = {key: f"{100 * value:.2f}" for key, value in values.items()}
-    rows = [[names.get(algorithm, algorithm), *(cells.get((algorithm, target), "–") for target in targets)]
-            for algorithm in dict.fromkeys(paper["algorithm"])]  # fmt: skip
-    return markdown(["%", *(titles.get(target, target) for target in targets)], rows)
+    rows = {(label, metric): f"{names.get(label, label)}: {title}" for label in dict.fromkeys(summary["algorithm"])
+            for metric, title in metrics.items()}  # fmt: skip
+    return grid("%", rows, titles, percents(summary, ["algorithm", "metric"]))
 
 
 def metric(
     summary: pd.DataFrame, name: str, title: str, titles: Mapping[str, str], names: Mapping[str, str]
 ) -> str:  # fmt: skip
-    """Our numbers of one protocol and metric: algorithms as rows, targets as columns, in per cent.
+    """The same of one metric: algorithms as rows, targets as columns; ``names`` says which algorithms, in its order."""
+    return grid(f"{title}, %", names, titles, percents(summary[summary["metric"] == name], ["algorithm"]))
 
-    Args:
-        summary: The rows of that protocol.
-        name: The metric.
-        title: How the table names it.
-        titles: Target → how the table names it; in this order.
-        names: Algorithm → how the table names it; in this order.
-    """
-    rows = summary[summary["metric"] == name]
-    columns = (rows[column] for column in ("algorithm", "target", "mean", "ci95"))
-    cells = {(label, target): percent(mean, ci95) for label, target, mean, ci95 in zip(*columns, strict=True)}
-    lines = [[shown, *(cells.get((label, target), "–") for target in titles)] for label, shown in names.items()]
-    return markdown([f"{title}, %", *titles.values()], lines)
+
+def percents(summary: pd.DataFrame, row: Sequence[str]) -> dict[Any, str]:
+    """Cells of `grid`: (the columns that make a row, target) → mean and interval in per cent."""
+    by = summary.set_index(list(row))
+    return {(key, target): percent(mean, ci95)
+            for key, target, mean, ci95 in zip(by.index, by["target"], by["mean"], by["ci95"], strict=True)}  # fmt: skip
+
+
+def published(paper: pd.DataFrame, names: Mapping[str, str], titles: Mapping[str, str]) -> str:
+    """The paper's own table for one variant, in per cent, its targets as columns in the paper's order."""
+    rows, columns = ({label: known.get(label, label) for label in paper[column].unique()}
+                     for column, known in (("algorithm", names), ("target", titles)))  # fmt: skip
+    values = zip(paper["algorithm"], paper["target"], paper["value"], strict=True)
+    return grid("%", rows, columns, {(label, target): f"{100 * value:.2f}" for label, target, value in values})

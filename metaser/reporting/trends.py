@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from scipy import stats
 
 from metaser.reporting.paired import student
-from metaser.reporting.plots import COLOURS, heading, limits, save
+from metaser.reporting.plots import colour, limits, panels
+from metaser.reporting.plots import curve as draw
 from metaser.training.evaluation import mean_interval
 
 #: Points of the training curve over which its loss is averaged before its least value is looked for.
@@ -118,10 +119,8 @@ def contrast(frame: pd.DataFrame, column: str, one: str, other: str) -> Contrast
         one: An algorithm's label.
         other: Another's.
     """
-    values = frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm")
-    if one not in values or other not in values:
-        return Contrast(float("nan"), float("nan"), float("nan"), 0, float("nan"))
-    return over_seeds((values[one] - values[other]).dropna().to_numpy(float))
+    values = by_seed(frame, column, (one, other))
+    return over_seeds((values[one] - values[other]).to_numpy(float))
 
 
 def slope(frame: pd.DataFrame, column: str, order: Sequence[str]) -> Contrast:
@@ -132,10 +131,14 @@ def slope(frame: pd.DataFrame, column: str, order: Sequence[str]) -> Contrast:
         column: What is looked at.
         order: Two or more algorithms' labels.
     """
-    values = (
-        frame.groupby(["algorithm", "seed"])[column].mean().unstack("algorithm").reindex(columns=list(order)).dropna()
-    )
+    values = by_seed(frame, column, order)
     return over_seeds(np.array([np.polyfit(range(len(order)), row, 1)[0] for row in values.to_numpy(float)]))
+
+
+def by_seed(frame: pd.DataFrame, column: str, algorithms: Sequence[str]) -> pd.DataFrame:
+    """A row per seed that has all of the algorithms, a column per algorithm: the means over targets."""
+    means = frame.groupby(["seed", "algorithm"])[column].mean().unstack()
+    return means.reindex(columns=list(algorithms)).dropna()
 
 
 def over_seeds(gaps: np.ndarray) -> Contrast:
@@ -163,61 +166,39 @@ def trends(
         path: The PNG to write.
         found: As `optima` gives it, to mark both optima's means over seeds.
     """
-    protocols = list(dict.fromkeys(metrics["protocol"]))
-    panels = {"": "training tasks (sources)", **titles}
-    figure, axes = plt.subplots(
-        len(protocols), len(panels), figsize=(5 * len(panels), 3.8 * len(protocols)), squeeze=False
-    )
-    for across, protocol in zip(axes, protocols, strict=True):
-        here = metrics[metrics["protocol"] == protocol]
-        for axis, (target, title) in zip(across, panels.items(), strict=True):
-            split = here[
-                (here["split"] == ("monitor" if target else "train")) & (here["target"].eq(target) | (target == ""))
-            ]
-            for number, (algorithm, name) in enumerate(names.items()):
-                rows = split[(split["algorithm"] == algorithm) & (split["metric"] == metric)]
-                points = rows.groupby("iteration")["mean"]
-                line, width = points.mean(), points.agg(lambda values: mean_interval(values)[1])
-                colour = COLOURS[number % len(COLOURS)]
-                axis.plot(line.index, line, color=colour, label=name)
-                axis.fill_between(line.index, *limits(line, width, metric), color=colour, alpha=0.15, linewidth=0)
-                if found is not None:
-                    marks(axis, line, found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)], target,
-                          colour)  # fmt: skip
-            ends = here[(here["metric"] == "diverged") & here["algorithm"].isin(list(names))]
-            if len(ends) and not target:
-                axis.plot([], [], "kx", label="diverged, a model each")
-                for number, algorithm in enumerate(names):
-                    for at in ends.loc[ends["algorithm"] == algorithm, "iteration"]:
-                        axis.axvline(at, color=COLOURS[number % len(COLOURS)], linestyle=":", linewidth=1)
-                        axis.plot(
-                            [at],
-                            [0.97],
-                            "x",
-                            color=COLOURS[number % len(COLOURS)],
-                            transform=axis.get_xaxis_transform(),
-                        )
-            axis.set(
-                title=heading(title, protocol),
-                xlabel="meta-iteration (epoch)",
-                ylabel=label if axis is across[0] else "",
-            )
-            axis.grid(alpha=0.3)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
     note = "; marks: mean training (▽) and test (△) optimum" if found is not None else ""
-    figure.suptitle(
-        f"{caption}\nmean over seeds, band: its 95 % interval{note}; the test curve chooses nothing", fontsize=9
-    )
-    figure.tight_layout()
-    save(figure, path)
+    caption = f"{caption}\nmean over seeds, band: its 95 % interval{note}; the test curve chooses nothing"
+    protocols, columns = list(metrics["protocol"].unique()), {"": "training tasks (sources)", **titles}
+    labels = "meta-iteration (epoch)", label
+    for axis, protocol, target in panels(protocols, columns, (5, 3.8), labels, caption, path):
+        here = metrics[metrics["protocol"] == protocol]
+        split = here[(here["split"] == "monitor") & (here["target"] == target) if target else here["split"] == "train"]
+        for number, (algorithm, name) in enumerate(names.items()):
+            points = split[(split["algorithm"] == algorithm) & (split["metric"] == metric)].groupby("iteration")["mean"]
+            line, width = points.mean(), points.agg(lambda values: mean_interval(values.to_numpy())[1])
+            draw(axis, line, *limits(line, width, metric), name, number)
+            if found is not None:
+                marks(
+                    axis,
+                    line,
+                    found[(found["protocol"] == protocol) & (found["algorithm"] == algorithm)],
+                    target,
+                    colour(number),
+                )
+        ends = here[(here["metric"] == "diverged") & here["algorithm"].isin(list(names))]
+        if len(ends) and not target:
+            axis.plot([], [], "kx", label="diverged, a model each")
+            for number, algorithm in enumerate(names):
+                for at in ends.loc[ends["algorithm"] == algorithm, "iteration"]:
+                    axis.axvline(at, color=colour(number), linestyle=":", linewidth=1)
+                    axis.plot([at], [0.97], "x", color=colour(number), transform=axis.get_xaxis_transform())
 
 
-def marks(axis: plt.Axes, line: pd.Series, found: pd.DataFrame, target: str, colour: str) -> None:
+def marks(axis: Axes, line: pd.Series, found: pd.DataFrame, target: str, shade: str) -> None:
     """Both optima's means over seeds, on the line."""
     rows = found[found["target"] == target] if target else found
     for column, shape in (("train_optimum", "v"), ("test_optimum", "^")):
         if len(rows) and len(line):
             at = float(rows[column].mean())
-            axis.plot([at], [np.interp(at, line.index.to_numpy(float), line.to_numpy())], shape, color=colour, markersize=7,
+            axis.plot([at], [np.interp(at, line.index.to_numpy(float), line.to_numpy())], shape, color=shade, markersize=7,
                       markeredgecolor="white")  # fmt: skip

@@ -192,7 +192,7 @@ def replacing(path: Path, beside: Path | None = None, synced: bool = True) -> It
 
 
 @contextlib.contextmanager
-def alone(folder: Path, what: str, instead: str = ", or give another --results") -> Iterator[None]:
+def alone(folder: Path, what: str, instead: str = ", or give another --results") -> Iterator[int]:
     """Keeps other processes from the same folder; the system lets them in when this one ends, however it ends.
 
     Args:
@@ -200,19 +200,21 @@ def alone(folder: Path, what: str, instead: str = ", or give another --results")
         what: What the processes are, such as ``sweep``.
         instead: What a user can do instead of waiting.
 
+    Yields:
+        The open folder's descriptor.
+
     Raises:
         UserError: if another process is in such a block.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(f"{folder}: another {what} is writing it; wait for it{instead}") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another {what} is writing it; wait for it{instead}") from None
+        except OSError:
+            pass  # a file system without locks
+        yield handle
     finally:
         os.close(handle)
 

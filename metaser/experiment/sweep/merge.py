@@ -15,6 +15,7 @@ from metaser.reporting import results, tables
 from metaser.reporting.finished import read_results
 from metaser.reporting.paired import PAIRED, paired
 from metaser.runtime.files import read_json, write_text
+from metaser.runtime.provenance import provenance
 
 #: The metrics of the table; the CSV files have all.
 SHOWN = {"accuracy": "accuracy, all classes", "accuracy_emotions": "accuracy, emotions only",
@@ -52,7 +53,7 @@ def merge(sweep: Sweep, grid: Grid, folder: Path, failed: Mapping[str, str]) -> 
     results.write_csv(readable(tests), folder / "paired.csv")
     write_text(folder / "table.md", table(grid, summary, tests, facts, len(done)))
     tree = {"sweep": sweep.model_dump(mode="json"), "cells": [row(cell, facts, failed) for cell in grid.cells],
-            "data": {"kind": grid.kind, "domains": grid.titles}, **results.provenance(grid.experiment, grid.device)}  # fmt: skip
+            "data": {"kind": grid.kind, "domains": grid.titles}, **provenance(grid.experiment, grid.device)}  # fmt: skip
     results.write_json(tree, folder / "run.json")
 
 

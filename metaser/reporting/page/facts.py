@@ -6,12 +6,11 @@ import shlex
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from metaser.config import Experiment
 from metaser.corpora.base import SHARED
+from metaser.reporting.facts import Origin
 from metaser.reporting.finished import Finished
-from metaser.runtime.errors import UserError
 
 #: What a run's data are; never shown without that word.
 KINDS = {"real": "real data", "synthetic": "SYNTHETIC data", "bundled": "STAND-IN data, not the paper's"}
@@ -25,23 +24,16 @@ def kind(finished: Finished) -> str:
     return KINDS.get(finished.kind, "SYNTHETIC data")
 
 
-def data(finished: Finished, run: Any) -> list[str]:
-    """Which corpora or images, how many of each, what was not there, and the digests of what the networks were given.
-
-    Args:
-        finished: The run.
-        run: Its ``run.json``.
-    """
-    facts = section(run, "data", finished.folder)
-    clips, digests = (section(facts, name, finished.folder) for name in ("clips", "features_sha256"))
+def data(finished: Finished) -> list[str]:
+    """Which corpora, how many clips of each, what was not there, and the digests of what the networks were given."""
+    facts = finished.facts.data
     counts = [f"{finished.titles.get(domain, 'shared by all' if domain == SHARED else domain)}: {count}"
-              f"{emotions(finished.emotions.get(domain, {}))}" for domain, count in clips.items()]  # fmt: skip
-    absent = facts.get("absent")
+              f"{emotions(facts.emotions.get(domain, {}))}" for domain, count in facts.clips.items()]  # fmt: skip
     return [
-        f"{kind(finished)}, collection {finished.collection}",
+        f"{kind(finished)}, collection {facts.collection}",
         *([f"{'images' if finished.first.data.images else 'clips'}: {'; '.join(counts)}"] if counts else []),
-        *([f"not there: {', '.join(map(str, absent))}"] if isinstance(absent, list) and absent else []),
-        *(f"features {name}: SHA-256 {str(digest)[:DIGEST]}…" for name, digest in digests.items()),
+        *([f"not there: {', '.join(facts.absent)}"] if facts.absent else []),
+        *(f"features {name}: SHA-256 {digest[:DIGEST]}…" for name, digest in facts.features_sha256.items()),
     ]
 
 
@@ -62,28 +54,23 @@ def protocol(settings: Experiment) -> str:
             "where a method does not say otherwise.")  # fmt: skip
 
 
-def origin(folder: Path, run: Any) -> list[str]:
-    """Commit, versions, hardware and time of a run or a measurement, from its ``run.json``."""
-    versions, hardware = section(run, "versions", folder), section(run, "hardware", folder)
-    wall = run.get("wall_seconds")
-    named = {"commit": run.get("commit"), "Python": run.get("python"), **versions}
+def origin(facts: Origin) -> list[str]:
+    """Commit, versions, hardware and time of a run or a measurement."""
+    named, took = {"commit": facts.commit, "Python": facts.python, **facts.versions}, facts.wall_seconds
     return [
-        ", ".join(f"{name} {value}" for name, value in named.items() if value),
-        ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
-        *([f"took {timedelta(seconds=round(wall))} (h:mm:ss)"] if isinstance(wall, int | float) and 0 <= wall < 1e9 else []),
-    ]  # fmt: skip
+        *(", ".join(f"{name} {value}" for name, value in known.items() if value) for known in (named, facts.hardware)),
+        *([] if took is None else [f"took {timedelta(seconds=round(took))} (h:mm:ss)"]),
+    ]
 
 
-def command(finished: Finished, run: Any, place: Path, known: list[str]) -> str:
+def command(finished: Finished, place: Path, known: list[str]) -> str:
     """The command that makes a run.
 
     Args:
         finished: The run.
-        run: Its ``run.json``.
         place: Its folder, from the one that holds the results folder on, such as ``results/fmaml/5shot/real``.
         known: The experiment's protocols; those of a run are named where it has not all of them.
     """
-    overrides = section(run, "overrides", finished.folder, list)
     parts = ["metaser", "run", f"experiments/{finished.first.experiment}"]
     if finished.first.variant:
         parts += ["--variant", finished.first.variant]
@@ -91,17 +78,5 @@ def command(finished: Finished, run: Any, place: Path, known: list[str]) -> str:
         parts += [part for name in finished.settings if name for part in ("--protocol", name)]
     if place.parts[:-3] != ("results",):
         parts += ["--results", Path(*place.parts[:-3]).as_posix()]
-    parts += [part for setting in overrides for part in ("--set", str(setting))]
+    parts += [part for setting in finished.facts.overrides for part in ("--set", setting)]
     return ("" if finished.kind == "real" else "METASER_DATA= ") + shlex.join(parts)
-
-
-def section(tree: Any, name: str, folder: Path, what: type = dict) -> Any:
-    """A part of a ``run.json``; empty where it is not there.
-
-    Raises:
-        UserError: if it is something else.
-    """
-    part = tree.get(name, what()) if isinstance(tree, dict) else None
-    if not isinstance(part, what):
-        raise UserError(f"{folder / 'run.json'}: is not what a run writes ({name} is no {what.__name__})")
-    return part

@@ -1,42 +1,38 @@
-"""A finished run as the page shows it: everything is read from its files, nothing is typed."""
+"""A run or a measurement as the page shows it: everything is read from its files, nothing is typed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
+from markupsafe import Markup
 
-from metaser.config import Experiment
+from metaser.reporting.facts import Origin, read_facts
 from metaser.reporting.finished import Finished, read_results, row_of
-from metaser.reporting.page import embed, facts
-from metaser.reporting.page.compare import Published, Table, compare, is_share, tally
-from metaser.reporting.page.naming import TITLES, known, names, titles
-from metaser.reporting.page.published import as_published
+from metaser.reporting.page import compare, facts, markup
+from metaser.reporting.page.naming import Names, known
+from metaser.reporting.page.pictures import picture
 from metaser.reporting.results import SUMMARY
 from metaser.runtime.errors import UserError
-from metaser.runtime.files import read_json
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """One protocol of a run: its name, what it is, its tables (those that are looked at first, the others), its times."""
-
-    name: str
-    about: str
-    main: list[Table]
-    others: list[Table]
-    times: list[Table]
-
-    @property
-    def tally(self) -> list[tuple[bool, dict[str, int]]]:
-        """How many published values our intervals cover, lie above and below; see `compare.tally`."""
-        return tally([*self.main, *self.others])
 
 
 class Shown:
-    """A folder of results on the page.
+    """A folder of results on the page: a measurement, or what a run has in common with one.
+
+    Attributes:
+        title: What it is; no other folder of the page has the same.
+        path: Its folder, from the results folder on.
+        anchor: Its place in the page.
+        kind: What its numbers are of.
+        real: Whether that can be set beside a paper's.
+        facts: What made it, each fact with its lines.
+        headline: Its first row of numbers.
+        tally: How many published values its intervals cover, lie above and below.
+        body: Its ``table.md``, and the paper's values beside ours.
+        details: What is folded away, each part with its title.
+        tabled: Plots that are shown as tables instead.
 
     Args:
         folder: The folder.
@@ -46,6 +42,10 @@ class Shown:
         UserError: naming a file of it that cannot be read.
     """
 
+    kind, real, tally = "measured", True, ""
+    details: Sequence[tuple[str, Markup]] = ()
+    tabled: Sequence[str] = ()
+
     def __init__(self, folder: Path, results: Path) -> None:
         self.folder, within = folder, folder.relative_to(results)
         self.place = Path(results.resolve().name or "results") / within
@@ -54,19 +54,16 @@ class Shown:
         try:
             text = (folder / "table.md").read_text(encoding="utf-8")
         except (OSError, ValueError):
-            raise UserError(f"{folder / 'table.md'}: cannot be read; `metaser render` writes it anew") from None
-        self.title, self.notes = embed.title(text) or self.path, embed.notes(text)
-        self.run = read_json(folder / "run.json")
-        self.origin = facts.origin(folder, self.run)
+            raise UserError(f"{folder / 'table.md'}: cannot be read; `metaser render` writes a run's again") from None
+        self.title, self.headline = markup.title(text) or self.path, markup.headline(text)
+        self.body = markup.html(text, self.kind)
+        self.facts = {"Made by": facts.origin(read_facts(folder, Origin))}
 
     @property
     def plots(self) -> list[tuple[str, tuple[str, int, int]]]:
-        """(name, picture) of each plot."""
-        return [(path.stem, embed.picture(path)) for path in sorted(self.folder.glob("[!.]*.png")) if self.wants(path)]
-
-    def wants(self, _: Path) -> bool:
-        """Whether a plot is shown."""
-        return True
+        """(name, picture) of each plot that is not shown as tables."""
+        paths = sorted(self.folder.glob("[!.]*.png"))
+        return [(path.stem, picture(path)) for path in paths if path.stem not in self.tabled]
 
 
 class ShownRun(Shown):
@@ -79,45 +76,61 @@ class ShownRun(Shown):
     """
 
     def __init__(self, folder: Path, results: Path, experiments: Path) -> None:
-        self.finished = finished = Finished(folder, whole=False)
+        finished = Finished(folder, whole=False)
+        self.kind, self.real = facts.kind(finished), finished.kind == "real"
         super().__init__(folder, results)
         check(finished)
+        own = [part for part in (finished.first.experiment, finished.first.variant) if part]
+        within = "/".join(self.path.split("/")[: -len(own) - 1])  # where a run is one of several of its variant
+        self.title = f"{' '.join(own)}{within and f' ({within})'}: {self.title}"
         module, protocols, paper = known(experiments / finished.first.experiment)
-        self.names, self.kind = names(finished, module), facts.kind(finished)
-        self.real = finished.kind == "real"
-        self.paper = paper[paper["variant"] == finished.first.variant] if self.real else paper[:0]
-        self.published = {(row["algorithm"], row["target"], row["metric"]): Published(row["value"], row["corpus"], row["reference"])
-                          for row in self.paper.to_dict("records")}  # fmt: skip
-        self.as_published = as_published(self.paper, TITLES, {**self.names, **getattr(module, "PAPER_NAMES", {})})
-        self.data = facts.data(finished, self.run)
-        self.command = facts.command(finished, self.run, self.place, protocols)
+        self.facts = {
+            "Command": [facts.command(finished, self.place, protocols)],
+            "Data": facts.data(finished),
+            **{f"Protocol {name}" if name else "Tasks": [facts.protocol(settings)] for name, settings in finished.settings.items()},
+            **self.facts,
+        }  # fmt: skip
         path = folder / "timing.csv"
-        self._times = read_results(path, SUMMARY) if path.exists() else pd.DataFrame(columns=list(SUMMARY))
-        self.protocols = [self._protocol(name, settings) for name, settings in finished.settings.items()]
-        self.confusions = finished.confusions() if finished.first.data.emotions else {}
+        times = read_results(path, SUMMARY) if path.exists() else finished.summary[:0]
+        numbers = pd.concat([finished.summary.assign(judged=True), times.assign(judged=False)])
+        self.names = Names(finished, numbers, module)
+        paper = paper[(paper["variant"] == finished.first.variant) & self.real]
+        compared = compare.compare(numbers, paper)
+        self.tally = compare.tally(compared)
+        if len(compared):
+            self.body += markup.html(
+                f"## The paper's values and ours\n\n{self.tally}\n\n{compare.beside(compared, self.names)}", self.kind
+            )
+        matrices = self._matrices(finished)
+        self.tabled = ("confusion",) if matrices else ()
+        self.details = [*self._numbers(finished, finished.summary, "All numbers"), *self._numbers(finished, times, "Times"),
+                        *matrices]  # fmt: skip
 
-    def wants(self, path: Path) -> bool:
-        """Confusion matrices are shown as tables."""
-        return path.stem != "confusion" or not self.confusions
+    def _numbers(self, finished: Finished, rows: pd.DataFrame, what: str) -> list[tuple[str, Markup]]:
+        """All rows of a file, a table per protocol."""
+        found = []
+        for protocol in rows["protocol"].unique():
+            here = rows[rows["protocol"] == protocol]
+            targets = dict.fromkeys([*finished.targets, *here["target"]])
+            title = f"{what}, protocol {protocol}" if protocol else what
+            found.append((title, markup.html(compare.everything(here, targets, self.names), f"{title} · {self.kind}")))
+        return found
 
-    def _protocol(self, name: str, settings: Experiment) -> Protocol:
-        rows, times = (frame[frame["protocol"] == name] for frame in (self.finished.summary, self._times))
-        metrics = titles(rows, settings)
-        compared = {*rows.loc[rows["paper"].notna(), "metric"], *(metric for *_, metric in self.published)}
-        first = {metric: title for metric, title in metrics.items()
-                 if metric in compared or (is_share(metric) and not metric.startswith("recall_"))}  # fmt: skip
-        others = {metric: title for metric, title in metrics.items() if metric not in first}
-        targets = {**{target: target for target in times["target"]}, **self.finished.targets}
-        main, more = (
-            compare(rows, chosen, self.finished.targets, self.names, self.published) for chosen in (first, others)
+    def _matrices(self, finished: Finished) -> list[tuple[str, Markup]]:
+        """The confusion matrices, a table per protocol and target."""
+        places: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+        for (key, target), counts in finished.confusions().items() if finished.first.data.emotions else ():
+            protocol, _, algorithm = key.rpartition(", ")
+            places.setdefault((protocol, target), {})[algorithm] = counts
+        found = Markup("").join(
+            markup.html(compare.matrix(counts, self.names), " · ".join(part for part in (*place, self.kind) if part))
+            for place, counts in places.items()
         )
-        paces = compare(times, titles(times, settings), targets, self.names, {}, judged=False)
-        return Protocol(name, facts.protocol(settings), main, more, paces)
-
-    def label(self, key: str) -> str:
-        """A key of `Finished.confusions`, "protocol, algorithm", with the algorithm's name."""
-        protocol, _, algorithm = key.rpartition(", ")
-        return ", ".join(part for part in (protocol, self.names.get(algorithm, algorithm)) if part)
+        return (
+            [("Confusion matrices, each row in per cent of its true class, all seeds together", found)]
+            if places
+            else []
+        )
 
 
 def check(finished: Finished) -> None:
