@@ -71,10 +71,13 @@ def test_learn2learn_is_imported_without_what_is_slow_and_unused() -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        "from metaser.runtime.learn2learn import l2l",
-        "import gym_notices.notices as n; n.notices.clear(); import learn2learn",
+        pytest.param("from metaser.runtime.learn2learn import l2l", id="metaser-first"),
+        pytest.param(
+            "import gym_notices.notices as n; n.notices.clear(); import learn2learn",
+            id="learn2learn-first",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["metaser-first", "learn2learn-first"],
 )
 def test_learn2learn_is_whole_whoever_imports_it_first(first: str) -> None:
     code = f"""{first}

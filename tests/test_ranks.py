@@ -38,7 +38,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     return load_file(out)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_ranks_train_on_the_same_tasks_and_agree(count: int, alone: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """4 ranks share 6 tasks, so that some have one and some two."""
     out = tmp_path / "found.safetensors"

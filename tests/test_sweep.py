@@ -32,8 +32,7 @@ from support.sweeps import SMALL, attempts, cells_of, sweep
 
 INNER = {"name": "fomaml", "inner_lr": 0.1, "steps": 5}
 INLINE: dict[str, dict[str, Any]] = {
-    "half": {**INNER, "inner_lr": 0.05}, "second": {**INNER, "name": "maml"}, "head": {**INNER, "name": "anil"},
-    "fmaml": {"steps": 2}, "two": {**INNER, "steps": 2},
+    "half": {**INNER, "inner_lr": 0.05}, "second": {**INNER, "name": "maml", "steps": 2}, "fmaml": {"steps": 2},
 }  # fmt: skip
 
 
@@ -83,7 +82,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
 
 def test_two_cells_that_fail_stop_no_other_and_are_named(stages: Stages) -> None:
     assert stages.first.returncode == 1, stages.first.stderr
-    assert "10 of 12 cells are done" in stages.first.stdout
+    assert "6 of 8 cells are done" in stages.first.stdout
     assert "2 of the cells failed" in stages.first.stderr
     rows = [line for line in stages.first.stderr.splitlines() if "diverged" in line]
     assert [f"5shot, paper, hot, x-ako, seed {seed}" in row for seed, row in enumerate(rows)] == [True, True]
@@ -91,12 +90,12 @@ def test_two_cells_that_fail_stop_no_other_and_are_named(stages: Stages) -> None
         assert "lower inner_lr" in row
         log = Path(row.split("|")[-2].strip())
         assert "diverged" in log.read_text()
-    assert sum(name.endswith("results/tasks.csv") for name in stages.states[0]) == 10
-    assert "10 of 12 cells" in stages.merged["table.md"]
+    assert sum(name.endswith("results/tasks.csv") for name in stages.states[0]) == 6
+    assert "6 of 8 cells" in stages.merged["table.md"]
     assert "**2 missing**" in stages.merged["table.md"]
     facts = json.loads(stages.merged["run.json"])
     found = [cell["state"] for cell in facts["cells"]]
-    assert (found.count("done"), found.count("failed")) == (10, 2)
+    assert (found.count("done"), found.count("failed")) == (6, 2)
     assert all("diverged" in cell["error"] for cell in facts["cells"] if cell["state"] == "failed")
     assert {"commit", "versions", "hardware", "sweep"} <= facts.keys()
 
@@ -104,7 +103,7 @@ def test_two_cells_that_fail_stop_no_other_and_are_named(stages: Stages) -> None
 def test_run_again_it_does_only_the_two_that_failed(stages: Stages) -> None:
     before, after, _ = stages.states
     assert stages.again.returncode == 1
-    assert "12 cells, 10 of them done before" in stages.again.stderr
+    assert "8 cells, 6 of them done before" in stages.again.stderr
     changed = {name for name in after if after[name] != before.get(name)}
     assert {Path(name).name for name in changed} == {"log.txt", "error.txt"}
     assert len(changed) == 4
@@ -117,11 +116,11 @@ def test_run_again_it_does_only_the_two_that_failed(stages: Stages) -> None:
 def test_with_the_two_mended_it_finishes(stages: Stages) -> None:
     _, before, after = stages.states
     assert stages.mended.returncode == 0, stages.mended.stderr
-    assert "12 of 12 cells are done" in stages.mended.stdout
+    assert "8 of 8 cells are done" in stages.mended.stdout
     assert before.items() <= after.items(), "a changed setting is a new cell; nothing that was there is touched"
-    assert len({name.split("/")[0] for name in after}) == 14
+    assert len({name.split("/")[0] for name in after}) == 10
     merged = stages.folder / "results" / "sweeps" / "tiny"
-    assert "12 of 12 cells" in (merged / "table.md").read_text()
+    assert "8 of 8 cells" in (merged / "table.md").read_text()
     assert not list(merged.rglob("*.tmp"))
     assert not list(merged.rglob("results.partial"))
 
@@ -147,7 +146,7 @@ def test_the_merged_results_are_those_of_one_run(stages: Stages, tmp_path: Path)
     pd.testing.assert_frame_equal(ours, one)
     tests = pd.read_csv(merged / "paired.csv")
     assert list(tests.columns) == list(PAIRED)
-    assert len(tests) == 6 * 15, "metrics × pairs of six algorithms"
+    assert len(tests) == 6 * 6, "metrics × pairs of four algorithms"
     means = pd.read_csv(merged / "summary.csv").set_index(["algorithm", "metric"])["mean"]
     for test in tests.to_dict("records"):
         gap = means[test["algorithm"], test["metric"]] - means[test["against"], test["metric"]]
@@ -296,7 +295,7 @@ def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_debug_executor_runs_cells_in_this_process(tmp_path: Path) -> None:
-    changes = {"executor": "debug", "algorithms": algorithms(1e6)[3:6:2], "seeds": [0]}
+    changes = {"executor": "debug", "algorithms": algorithms(1e6)[2:], "seeds": [0]}
     result = sweep(tmp_path, **changes)
     assert result.returncode == 1
     assert "1 of 2 cells are done" in result.stdout
