@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from metaser.config import Experiment
 from metaser.config.study import Study
 from metaser.experiment import Run
 from metaser.experiment.trials import Trial
@@ -182,7 +181,7 @@ def test_a_sweep_goes_through_the_sets_of_sources(root: Path, tmp_path: Path) ->
     result = metaser("sweep", tmp_path / "sets.yaml", "--results", tmp_path, data=root)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "sweeps" / "sets"
-    trials = json.loads((folder / "run.json").read_text())["trials"]
+    trials = json.loads((folder / "run.json").read_text())["cells"]
     assert [(trial["algorithm"], trial["source"]) for trial in trials] == [
         (algorithm, source) for source in ("savee+iemocap", "emodb+savee+iemocap") for algorithm in ("speakers", "svm")
     ]
@@ -245,4 +244,4 @@ def test_a_run_names_its_models_by_their_sources(table2: Path) -> None:
     chosen = json.loads((table2 / "run.json").read_text())["chosen"]
     assert {"strict/joint/savee+iemocap/shemo+emovo/0", "strict/joint/emodb+savee+iemocap/shemo+emovo/0"} <= set(chosen)
     settings = json.loads((table2 / "run.json").read_text())["settings"]["strict"]
-    assert Experiment.model_validate_json(json.dumps(settings)).data.source_sets[2] == ("tess", "savee")
+    assert methods.experiment(settings).data.source_sets[2] == ("tess", "savee")
